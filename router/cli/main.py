@@ -1,0 +1,146 @@
+"""The command line. Each command imports its machinery when it runs, so that `router --help` costs next to
+nothing.
+
+Exit status: 0 good, 1 failure or bad configuration, 2 wrong usage. What a program may read goes to standard
+output, everything else to standard error. Commands are functions of their own files that give their exit
+status.
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    help="The front door for deployed apps: an HTTP reverse proxy that learns its routes from NATS.",
+    epilog="`router -c FILE` alone is `router run -c FILE`.",
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+
+ConfigFile = Annotated[
+    str | None,
+    typer.Option("--config", "-c", metavar="FILE", help="Configuration file. Without it: defaults."),
+]
+Port = Annotated[
+    int | None,
+    typer.Option("--port", "-p", metavar="PORT", help="HTTP port; wins over file and environment."),
+]
+Inet = Annotated[
+    str | None,
+    typer.Option("--inet", "-i", metavar="ADDRESS", help="Listen address for HTTP; wins likewise."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Write JSON.")]
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        version()
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def router(
+    context: typer.Context,
+    config: ConfigFile = None,
+    port: Port = None,
+    inet: Inet = None,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    given = {"config": config, "port": port, "inet": inet}
+    given = {name: value for name, value in given.items() if value is not None}
+    if context.invoked_subcommand is not None:
+        context.default_map = {context.invoked_subcommand: given}
+    elif given:
+        run(config, port, inet)
+    else:
+        typer.echo(context.get_help(), err=True)
+        raise typer.Exit(2)
+
+
+@app.command()
+def run(config: ConfigFile = None, port: Port = None, inet: Inet = None) -> None:
+    """Run the router."""
+    from router.cli.run import run
+
+    raise typer.Exit(run(config, {"port": port, "inet": inet}))
+
+
+@app.command()
+def check(config: ConfigFile = None, port: Port = None, inet: Inet = None, json: Json = False) -> None:
+    """Check a configuration and report every mistake in it."""
+    from router.cli.check import check
+
+    raise typer.Exit(check(config, {"port": port, "inet": inet}, json))
+
+
+@app.command("config")
+def config_(
+    config: ConfigFile = None,
+    port: Port = None,
+    inet: Inet = None,
+    effective: Annotated[bool, typer.Option("--effective", help="Every value and its origin (default).")] = False,
+    reference: Annotated[bool, typer.Option("--reference", help="The reference page, as Markdown.")] = False,
+    sample: Annotated[bool, typer.Option("--sample", help="A file of all keys with their defaults.")] = False,
+    json: Json = False,
+) -> None:
+    """Show the configuration in effect, or what can be configured."""
+    from router.cli import config_cmd
+
+    if effective + reference + sample > 1:
+        raise typer.BadParameter("give only one of --effective, --reference and --sample")
+    if json and (reference or sample):
+        raise typer.BadParameter("--json goes with --effective; `router schema` is the reference for programs")
+    if reference or sample:
+        raise typer.Exit(config_cmd.reference() if reference else config_cmd.sample())
+    raise typer.Exit(config_cmd.effective(config, {"port": port, "inet": inet}, json))
+
+
+@app.command()
+def schema() -> None:
+    """Write the JSON schema of the configuration file."""
+    from router.cli.schema import schema
+
+    raise typer.Exit(schema())
+
+
+@app.command()
+def routes(config: ConfigFile = None, json: Json = False) -> None:
+    """Show the routing table of the running router."""
+    from router.cli.routes import routes
+
+    raise typer.Exit(routes(config, json))
+
+
+@app.command()
+def demo(
+    port: Annotated[int, typer.Option(help="HTTP port.")] = 8081,
+    status_port: Annotated[int, typer.Option(help="Port of health and status.")] = 8080,
+    nats_port: Annotated[int, typer.Option(help="Port of the NATS server it starts.")] = 4222,
+) -> None:
+    """Run a router with a bus and backends of its own."""
+    from router.cli.demo import demo
+
+    raise typer.Exit(demo(port, status_port, nats_port))
+
+
+@app.command()
+def version() -> None:
+    """Show the version."""
+    from router.cli.version import version
+
+    typer.echo(f"router {version()}")
+
+
+def main() -> None:
+    """The console script."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a file name need not be text of this locale
+    app(prog_name="router")

@@ -1,0 +1,150 @@
+"""The types of configuration values: what pydantic checks, what a message expects, what the JSON schema says.
+
+A `Kind` in an annotation is the one place that knows how a value is named in messages and in the reference,
+whether the file's text is taken as written, and whether the value must never be shown.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    StringConstraints,
+    WithJsonSchema,
+)
+
+from router.config import duration
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What a message or the reference page calls this type, and how the loader reads it."""
+
+    expected: str
+    text: bool = False
+    """Scalars are handed over as written, so that `trace_key: 022` and `30s` reach their field unchanged."""
+    secret: bool = False
+    """Shown as `***` wherever the configuration is shown."""
+    duration: bool = False
+    """Seconds in Python, Go's notation in text."""
+
+
+# An empty ValueError means: what the Kind expects.
+
+
+def _seconds(value: object) -> object:
+    """Text is Go's notation (a bare number is nanoseconds); a Python number is seconds already."""
+    return duration.parse_duration(value) if isinstance(value, str) else value
+
+
+def _at_least_zero(seconds: float) -> float:
+    if not 0 <= seconds <= duration.LONGEST / 1e9:
+        raise ValueError(f"{duration.EXPECTED}, 0 or more")
+    return seconds
+
+
+_HOSTNAME = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*\.?", re.ASCII)
+
+
+def _address(text: str | None) -> str | None:
+    if not text:
+        return None
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        raise ValueError from None  # its text would repeat the value
+
+
+def _host(text: str) -> str:
+    if _HOSTNAME.fullmatch(text) and not re.fullmatch(r"[0-9.]+", text) and len(text) <= 253:
+        return text
+    if (address := _address(text)) is None:
+        raise ValueError
+    return address
+
+
+def _workers(value: object) -> object:
+    if value == "auto" or (isinstance(value, int) and not isinstance(value, bool) and value >= 0):
+        return value
+    raise ValueError
+
+
+_NOT_INSTALLED = "a strategy, but none is installed: install the router as a package (`pip install .`)"
+
+
+def _strategy(name: str) -> str:
+    if name not in (names := strategies()):
+        raise ValueError("one of " + ", ".join(f"`{known}`" for known in names) if names else _NOT_INSTALLED)
+    return name
+
+
+def strategies() -> tuple[str, ...]:
+    """Names of the installed balancing strategies (entry points `router.strategies`); none is loaded."""
+    from importlib.metadata import entry_points  # only when a name is given
+
+    return tuple(sorted(entry_points(group="router.strategies").names))
+
+
+_GO_DURATION = WithJsonSchema(
+    {"anyOf": [{"type": "string", "pattern": duration.PATTERN}, {"type": "integer", "minimum": 0}]}
+)
+_GO_DURATION_SIGNED = WithJsonSchema({"anyOf": [{"type": "string", "pattern": duration.PATTERN}, {"type": "integer"}]})
+_SCALAR_TEXT = WithJsonSchema({"type": ["string", "number"]})
+_NO_CONTROLS = StringConstraints(pattern=r"^[^\x00-\x1f\x7f]*$")
+_TOKEN = StringConstraints(pattern=r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$")
+
+Flag = Annotated[bool, Field(strict=True), Kind("true or false")]
+Count = Annotated[int, Field(strict=True, ge=0, le=2**63 - 1), Kind("a whole number, 0 or more")]
+Port = Annotated[int, Field(strict=True, ge=0, le=65535), Kind("a port number, 0 to 65535")]
+RemotePort = Annotated[int, Field(strict=True, ge=1, le=65535), Kind("a port number, 1 to 65535")]
+Duration = Annotated[
+    float,
+    BeforeValidator(_seconds),
+    AfterValidator(_at_least_zero),
+    _GO_DURATION,
+    Kind(f"{duration.EXPECTED}, 0 or more", text=True, duration=True),
+]
+SignedDuration = Annotated[
+    float,
+    BeforeValidator(_seconds),
+    AfterValidator(lambda seconds: max(seconds, 0.0)),
+    _GO_DURATION_SIGNED,
+    Kind(duration.EXPECTED, text=True, duration=True),
+]
+"""As `Duration`, where the Go router takes a negative value for "none": it arrives as 0."""
+Text = Annotated[str, _NO_CONTROLS, _SCALAR_TEXT, Kind("text on one line", text=True)]
+Texts = Annotated[list[Text], Kind("a list of texts", text=True)]
+HeaderName = Annotated[str, _TOKEN, Kind("a header name", text=True)]
+HeaderNames = Annotated[list[HeaderName], Kind("a list of header names", text=True)]
+Secret = Annotated[SecretStr, _SCALAR_TEXT, Kind("text on one line", text=True, secret=True)]
+Path = Annotated[str, StringConstraints(pattern=r"^[^\x00]*$"), Kind("a path", text=True)]
+OptionalPath = Annotated[str | None, Kind("a path", text=True)]
+Host = Annotated[str, AfterValidator(_host), Kind("an IP address or host name", text=True)]
+Address = Annotated[str | None, AfterValidator(_address), Kind("an IP address", text=True)]
+Workers = Annotated[
+    int | Literal["auto"],
+    BeforeValidator(_workers),
+    WithJsonSchema({"anyOf": [{"const": "auto"}, {"type": "integer", "minimum": 0}]}),
+    Kind("`auto` or a whole number, 0 or more"),
+]
+Strategy = Annotated[str, AfterValidator(_strategy), Kind("the name of an installed strategy", text=True)]
+ShardingMode = Annotated[
+    Literal["all", "segments", "shared-and-segments"],
+    Kind("`all`, `segments` or `shared-and-segments`", text=True),
+]
+LogLevel = Annotated[
+    Literal["debug", "info", "warn", "error", "fatal"],
+    Kind("`debug`, `info`, `warn`, `error` or `fatal`", text=True),
+]
+TimestampFormat = Annotated[
+    Literal["rfc3339", "unix-epoch"],
+    Kind("`rfc3339` or `unix-epoch`", text=True),
+]
+Redaction = Annotated[Literal["none", "all", "hash"], Kind("`none`, `all` or `hash`", text=True)]

@@ -1,0 +1,130 @@
+"""Keys of the Go router and of the 2011-2013 router that this version reads past, and what that means.
+
+A row is a meaning and the keys it holds for. A key moves out of here the day it gets a field in `model.py`.
+Where a user might rely on what does not happen, the row says so plainly. Contract sections 13.1 and 13.2.
+"""
+
+from __future__ import annotations
+
+_NO_TLS_IN = "the router serves plain HTTP only, HTTPS clients cannot connect"
+_NO_CLIENT_CERTS = "client certificates are not asked for and not checked"
+_NO_BACKEND_TLS = "the router shows backends no certificate"
+_NO_ROUTE_SERVICES = "requests are not sent through route services"
+_NO_ROUTING_API = "routes come from NATS only, not from the routing API"
+_NO_PROMETHEUS = "there is no Prometheus endpoint"
+_NO_SYSLOG = "nothing is sent to syslog"
+_NO_METRON = "metrics and logs are not sent to Loggregator"
+_NO_DRAIN = "a stopping router does not wait for its load balancer or its requests"
+_NO_TRACING = "trace headers are passed on as they come, none are added"
+_NO_STICKY = "sessions are not kept on one instance"
+_UNUSED = "the Go router reads it and does not use it either"
+
+_ROWS: tuple[tuple[str, str], ...] = (
+    (_NO_TLS_IN, "enable_ssl ssl_port tls_pem cipher_suites min_tls_version max_tls_version"),
+    ("plain HTTP is served on `port` all the same", "disable_http"),
+    (
+        _NO_CLIENT_CERTS,
+        "client_cert_validation client_ca_certs only_trust_client_ca_certs"
+        " enable_verify_client_certificate_metadata verify_client_certificate_metadata",
+    ),
+    (
+        "`X-Forwarded-Client-Cert` is passed on as the client sent it, so backends must not trust it",
+        "forwarded_client_cert",
+    ),
+    (_NO_BACKEND_TLS, "backends.cert_chain backends.private_key"),
+    ("connections to backends are not TLS, no certificate authority is consulted", "ca_certs"),
+    ("no TLS is spoken to route services or backends", "skip_ssl_validation tls_handshake_timeout"),
+    (
+        "the connection to NATS is not encrypted, and passwords and routes cross the network readable",
+        "nats.tls_enabled nats.ca_certs nats.cert_chain nats.private_key",
+    ),
+    (
+        "there is no TLS health listener, `/health` is on `status.port` in plain HTTP",
+        "status.tls.port status.tls.certificate status.tls.key",
+    ),
+    (
+        _NO_ROUTE_SERVICES,
+        "route_services_secret route_services_secret_decrypt_only route_services_timeout"
+        " route_services_recommend_https route_services_hairpinning route_services_hairpinning_allowlist"
+        " route_services_internal_server_port route_services.max_attempts"
+        " route_services.strict_signature_validation route_services.cert_chain route_services.private_key",
+    ),
+    (
+        "response headers are neither added nor removed",
+        "http_rewrite.responses.add_headers_if_not_present http_rewrite.responses.remove_headers",
+    ),
+    ("these headers do reach backends", "hop_by_hop_headers_to_filter"),
+    ("the PROXY protocol is not understood, such connections are refused as bad requests", "enable_proxy"),
+    (
+        _NO_STICKY,
+        "secure_cookies sticky_session_cookie_names sticky_sessions_for_auth_negotiate",
+    ),
+    ("availability zones play no part in choosing a backend", "zone balancing_algorithm_az_preference"),
+    ("HTTP/1.1 only, on both sides", "enable_http2"),
+    ("request and response bodies always flow at the same time", "enable_http1_concurrent_read_write"),
+    ("the connection is closed after an early answer to `Expect`", "keep_alive_100_continue_requests"),
+    ("only `max_idle_conns_per_host` limits idle connections", "max_idle_conns"),
+    ("the system's TCP keep-alive settings hold", "endpoint_keep_alive_probe_interval"),
+    (_NO_DRAIN, "drain_wait drain_timeout"),
+    (
+        "`router.active_apps` is not published",
+        "publish_active_apps_interval enable_nonprod_apps flush_apps_interval",
+    ),
+    ("errors have the plain text of the Go router", "html_error_template_file"),
+    (_NO_TRACING, "tracing.enable_zipkin tracing.enable_w3c tracing.w3c_tenant_id"),
+    (
+        _NO_SYSLOG,
+        "access_log.enable_streaming logging.syslog logging.syslog_addr logging.syslog_network logging.syslog_truncate",
+    ),
+    (
+        "these fields are not in the access log",
+        "logging.extra_access_log_fields logging.enable_attempts_details",
+    ),
+    (
+        _NO_METRON,
+        "logging.loggregator_enabled logging.metron_address enable_envelope_v1_metrics"
+        " send_http_start_stop_server_event send_http_start_stop_client_event"
+        " route_latency_metric_muzzle_duration",
+    ),
+    (
+        _NO_PROMETHEUS,
+        "prometheus.enabled prometheus.port prometheus.cert_path prometheus.key_path prometheus.ca_path"
+        " prometheus.meters.route_lookup_time_histogram_buckets"
+        " prometheus.meters.gorouter_time_histogram_buckets"
+        " prometheus.meters.route_registration_latency_histogram_buckets"
+        " prometheus.meters.routing_response_latency_histogram_buckets"
+        " prometheus.meters.http_latency_histogram_buckets"
+        " per_request_metrics_reporting per_app_prometheus_http_metrics_reporting",
+    ),
+    (
+        _NO_ROUTING_API,
+        "routing_api.uri routing_api.port routing_api.auth_disabled routing_api.ca_certs"
+        " routing_api.cert_chain routing_api.private_key"
+        " oauth.token_endpoint oauth.port oauth.client_name oauth.client_secret"
+        " oauth.skip_ssl_validation oauth.ca_certs token_fetcher_max_retries token_fetcher_retry_interval"
+        " token_fetcher_expiration_buffer_time",
+    ),
+    ("it is for the Go runtime; use `workers`", "go_max_procs"),
+    ("it is for the Go runtime's profiler, which is not here", "debug_addr"),
+    (
+        _UNUSED,
+        "publish_start_message_interval healthcheck_poll_interval healthcheck_timeout websocket_dial_timeout",
+    ),
+    ("the router listens on TCP only, nginx must use `port`", "sock"),
+    ("an unknown host is answered with 404, not with a redirect", "404_redirect"),
+    ("`/varz` does not list every app", "status.expose_all_apps"),
+    ("cookies are not encrypted", "session_key"),
+    ("the log goes to standard output", "log_file log_rotation_interval"),
+)
+
+KNOWN: dict[str, str] = {key: meaning for meaning, keys in _ROWS for key in keys.split()}
+"""Dotted key -> what is not done because the key is not supported."""
+
+
+def asks_for_nothing(value: object) -> bool:
+    """True for a value that switches its feature off: nothing is lost by reading past it."""
+    if isinstance(value, list):
+        return all(map(asks_for_nothing, value))
+    if isinstance(value, dict):
+        return all(map(asks_for_nothing, value.values()))
+    return value in (None, False, 0, "", "none", "0s")

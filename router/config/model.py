@@ -1,0 +1,315 @@
+"""Every setting of the router: its name, type, default and meaning.
+
+A configuration key is one field here with its docstring. The JSON schema, the reference page, the sample
+file, `router check` and the environment names all follow from it. Sections mirror the file; keys and defaults
+are those of contract section 13.1 unless a docstring says otherwise. Durations are seconds here, whatever the
+file wrote. Only control and the command line import this module: a worker gets its settings as a frozen
+struct.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path as FilePath
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+
+from router.config.kinds import (
+    Address,
+    Count,
+    Duration,
+    Flag,
+    HeaderNames,
+    Host,
+    Kind,
+    LogLevel,
+    OptionalPath,
+    Path,
+    Port,
+    Redaction,
+    RemotePort,
+    Secret,
+    ShardingMode,
+    SignedDuration,
+    Strategy,
+    Text,
+    Texts,
+    TimestampFormat,
+    Workers,
+)
+
+MAX_REQUEST_HEAD = 1 << 20  # contract 8.3: also what 0 means
+MAX_RESPONSE_HEAD = 10 << 20  # contract 8.3: what 0 means
+
+
+class Section(BaseModel):
+    """What all sections share: unknown keys are errors, and nothing changes after loading."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        use_attribute_docstrings=True,
+        validate_by_name=True,
+        validate_by_alias=True,
+    )
+
+
+class StatusRoutes(Section):
+    """The listener of the route table, on 127.0.0.1 only."""
+
+    port: Port = 8082
+    """TCP port of `/routes` on 127.0.0.1; 0 = any free one."""
+
+
+class Status(Section):
+    """Health, `/varz` and the route table for operators."""
+
+    # contract 11.1
+    host: Host = "0.0.0.0"
+    """Listen address of `status.port` if `enable_deprecated_varz_healthz_endpoints` is on; else it is all."""
+    port: Port = 8080
+    """TCP port of `/health`; 0 = any free one."""
+    user: Text = ""
+    """User name for `/routes` and `/varz` (HTTP Basic)."""
+    password: Secret = Field(default=SecretStr(""), alias="pass")
+    """Password for `/routes` and `/varz`. Better kept in `ROUTER__STATUS__PASS_FILE` than in the file."""
+    enable_nontls_health_checks: Flag = True
+    """Serve `/health` over plain HTTP. Must be true: this version has no TLS health listener."""
+    enable_deprecated_varz_healthz_endpoints: Flag = False
+    """Serve `/healthz`, `/varz` and `/routes` on the status port too."""
+    routes: StatusRoutes = StatusRoutes()
+
+
+class NatsHost(Section):
+    """One NATS server."""
+
+    hostname: Host
+    """Host name or IP address."""
+    port: RemotePort = 4222
+    """TCP port."""
+
+
+NatsHosts = Annotated[list[NatsHost], Kind("a list of servers, each with `hostname` and `port`")]
+
+
+class Nats(Section):
+    """The message bus the routes come from. `nats: null` runs the router without a bus."""
+
+    # contract 2.8
+    hosts: NatsHosts = Field(default=[NatsHost(hostname="localhost")], min_length=1)
+    """Servers of the cluster, tried in random order."""
+    user: Text = ""
+    """User name; empty = none."""
+    password: Secret = Field(default=SecretStr(""), alias="pass")
+    """Password. Better kept in `ROUTER__NATS__PASS_FILE` than in the file."""
+
+
+class Backends(Section):
+    """Limits that hold for each backend."""
+
+    # contract 4.4, 7.2
+    max_attempts: Count = 3
+    """How many backends are tried for one request before the router gives up; 0 acts as 1. The Go router's own
+    default is 0, its official job's 3."""
+    max_conns: Count = 0
+    """Requests in flight to one backend, counted over all workers, beyond which it takes no more; 0 = no
+    limit."""
+    idle_timeout: Duration = 55.0
+    """How long an idle connection to a backend is kept; one that was seen to close its own sooner gets less."""
+    replay_bytes: Count = 65536
+    """Bytes of a request body that are kept, so that another backend can be tried; a longer one is not repeated."""
+
+
+class AccessLog(Section):
+    """One line a request."""
+
+    # contract 12.1
+    file: Path = ""
+    """File that lines are appended to (made with mode 0644); empty = no access log."""
+
+
+class LogFormat(Section):
+    """How the router's own log looks."""
+
+    timestamp: TimestampFormat = "rfc3339"
+    """`rfc3339` (UTC) or `unix-epoch` (seconds with a fraction). The Go router's own default is `unix-epoch`.
+    """
+
+
+class Logging(Section):
+    """The router's own log on standard output, and what the access log leaves out."""
+
+    # contract 12.2, 12.4
+    level: LogLevel = "debug"
+    """The lowest level that is logged: `debug`, `info`, `warn`, `error` or `fatal`."""
+    format: LogFormat = LogFormat()
+    redact_query_params: Redaction = "none"
+    """What the access log does to the query of a GET: keep it, drop it (`all`), or write its SHA-1 (`hash`).
+    """
+    disable_log_forwarded_for: Flag = False
+    """Write `-` for `x_forwarded_for` in the access log."""
+    disable_log_source_ip: Flag = False
+    """Write `-` for the client's address in the access log."""
+
+
+class RouterConfig(Section):
+    """The whole configuration file."""
+
+    port: Port = 8081
+    """TCP port for HTTP; 0 = any free one."""
+    inet: Host = "0.0.0.0"
+    """Listen address for HTTP. The Go router always listens on all addresses."""
+    index: Count = 0
+    """Number of this router among its fellows; part of its ids."""
+    workers: Workers = "auto"
+    """Worker processes: `auto` = one a CPU, 0 = serve inside the control process."""
+    run_dir: OptionalPath = None
+    """Directory for the control socket, the lock and state, in its sub-directory `PORT-INDEX`. Without it:
+    `$RUNTIME_DIRECTORY`, else `$XDG_RUNTIME_DIR/router`, else `/run/router` for root and `/tmp/router-UID`
+    for others."""
+    pid_file: Path = ""
+    """File with the process id of control; empty = none."""
+    local_route: Address = None
+    """IP address; the router announces the address of the interface that leads there. Without it: the one
+    that leads to the public Internet. Nothing is sent."""
+
+    status: Status = Status()
+    nats: Nats | None = Nats()
+    nats_client_ping_interval: Duration = 20.0
+    """Time between pings to NATS; two unanswered ones end the connection. 0 = no pings."""
+
+    # contract 2.4-2.9
+    start_response_delay_interval: Duration = 5.0
+    """Time between the first `router.start` and opening the HTTP port, in which the table fills."""
+    droplet_stale_threshold: Duration = 120.0
+    """How long a route lives without being registered again; raised to `start_response_delay_interval` if
+    below it."""
+    prune_stale_droplets_interval: SignedDuration = 30.0
+    """Time between two searches for stale routes; 0 or less = never."""
+    suspend_pruning_if_nats_unavailable: Flag = False
+    """Keep all routes while NATS cannot be reached."""
+    isolation_segments: Texts = []
+    """Isolation segments this router serves."""
+    routing_table_sharding_mode: ShardingMode = "all"
+    """Which routes are kept: `all`; only those of `isolation_segments` (`segments`); or also those of no
+    segment."""
+
+    # contract 4, 7, 8.1, 8.2
+    balancing_algorithm: Strategy = "round-robin"
+    """How a backend is chosen: `round-robin`, `least-connection` or another installed strategy. A route may
+    ask for a different one."""
+    backends: Backends = Backends()
+    empty_pool_response_code_503: Flag = False
+    """Answer 503 instead of 404 for a route whose last backend has just gone."""
+    empty_pool_timeout: Duration = 0.0
+    """How long such a route without backends is remembered."""
+    endpoint_timeout: SignedDuration = 60.0
+    """Longest time of one attempt, to the end of the response body; 0 or less = none; not for websockets."""
+    endpoint_dial_timeout: Duration = 5.0
+    """Longest time to connect to a backend; 0 = none."""
+    disable_keep_alives: Flag = False
+    """A new connection to the backend for every request. The Go router's own default is true."""
+    max_idle_conns_per_host: Count = 100
+    """Idle connections kept for each backend. The Go router's own default is 2, its official job's 100."""
+
+    # contract 8.1, 8.3
+    frontend_idle_timeout: Duration = 900.0
+    """How long a client connection may idle between requests; 0 = for ever."""
+    read_header_timeout: Duration = 60.0
+    """Longest time to receive a request head; 0 = none, which is the Go router's own default."""
+    client_body_timeout: Duration = 60.0
+    """Longest silence of a client in the middle of its request body; 0 = for ever, as the Go router."""
+    client_send_timeout: Duration = 60.0
+    """Longest time in which a client takes nothing of its response; 0 = for ever, as the Go router."""
+    max_connections: Count = 0
+    """Client connections at once, over all workers: beyond that the longest idle one is closed, and if none is
+    idle the new one gets 503. 0 = no limit."""
+    max_requests_per_connection: Count = 0
+    """Requests after which a client connection is closed; 0 = no limit."""
+    max_request_line_bytes: Count = 65536
+    """Longest request target in bytes; a longer one gets 414."""
+    upgrades: Texts = ["websocket"]
+    """Protocols that a client may change to by `Upgrade`; the connection then carries them unread. h2c is never one.
+    """
+    max_request_header_bytes: Count = 0
+    """Largest request head in bytes; 0 = 1048576, which is also the most."""
+    max_request_headers: Count = 0
+    """Most header lines in a request; 0 = no limit."""
+    max_response_header_bytes: Count = 0
+    """Largest response head in bytes; 0 = 10485760."""
+    max_response_headers: Count = 0
+    """Most header lines in a response; 0 = no limit."""
+
+    # contract 5.3, 5.5, 11.1
+    force_forwarded_proto_https: Flag = False
+    """Always send `X-Forwarded-Proto: https` to backends."""
+    sanitize_forwarded_proto: Flag = False
+    """Replace the client's `X-Forwarded-Proto` by the truth."""
+    trace_key: Text = ""
+    """A request whose `X-Vcap-Trace` equals this gets the router's and the backend's address back; empty =
+    off."""
+    debug_404: Flag = False
+    """Tell the client in a 404 what was looked up and what came close. Not for routers strangers can reach.
+    """
+    healthcheck_user_agent: Text = "HTTP-Monitor/1.1"
+    """A request with exactly this `User-Agent` is answered like `/health`; empty = off."""
+    load_balancer_healthy_threshold: Duration = 0.0
+    """Read by deployment scripts only: how long the load balancer in front takes to see a healthy router."""
+
+    # contract 12
+    access_log: AccessLog = AccessLog()
+    extra_headers_to_log: HeaderNames = []
+    """Request headers appended to each access log line."""
+    logging: Logging = Logging()
+
+    @property
+    def effective_workers(self) -> int:
+        """Number of worker processes, `auto` resolved to the CPUs at hand; 0 = serve in control."""
+        return len(os.sched_getaffinity(0)) if self.workers == "auto" else self.workers
+
+    @property
+    def effective_max_attempts(self) -> int:
+        """Attempts for one request, at least 1."""
+        return max(self.backends.max_attempts, 1)
+
+    @property
+    def effective_max_request_header_bytes(self) -> int:
+        """Largest request head in bytes: 1 to 1 MiB."""
+        return min(self.max_request_header_bytes or MAX_REQUEST_HEAD, MAX_REQUEST_HEAD)
+
+    @property
+    def effective_max_response_header_bytes(self) -> int:
+        """Largest response head in bytes."""
+        return self.max_response_header_bytes or MAX_RESPONSE_HEAD
+
+    @property
+    def effective_run_dir(self) -> FilePath:
+        """This router's own directory; it need not exist yet."""
+        return FilePath(self.run_dir or default_run_dir(os.environ)) / f"{self.port}-{self.index}"
+
+
+def default_run_dir(environ: Mapping[str, str]) -> str:
+    """Where routers keep their control sockets when `run_dir` says nothing."""
+    if directories := environ.get("RUNTIME_DIRECTORY"):  # set by systemd, which may name several
+        return directories.split(":")[0]
+    if directory := environ.get("XDG_RUNTIME_DIR"):
+        return f"{directory}/router"
+    return "/run/router" if os.getuid() == 0 else f"/tmp/router-{os.getuid()}"
+
+
+def contradictions(config: RouterConfig) -> Iterator[tuple[tuple[str, ...], str, str]]:
+    """Settings that do not go together: the keys (first the one to mend), what is wrong, the remedy."""
+    if config.routing_table_sharding_mode == "segments" and not config.isolation_segments:
+        yield (
+            ("routing_table_sharding_mode", "isolation_segments"),
+            "`segments` with no `isolation_segments` would keep no route at all",
+            "name the segments in `isolation_segments`, or use `all`",
+        )
+    if not config.status.enable_nontls_health_checks:
+        yield (
+            ("status.enable_nontls_health_checks",),
+            "false would leave no health endpoint: this version has no TLS health listener yet",
+            "leave it true",
+        )

@@ -1,0 +1,317 @@
+"""Every message that crosses a process border, as msgspec types: the bus, and the feed between control and workers.
+
+Rules of this file: data only, no behaviour beyond encoding; imported by both control and workers, so it imports
+nothing but msgspec. On the feed a frame is a 4-byte big-endian length and that many bytes of MessagePack; frames are
+arrays (field names never travel), told apart by a one-letter tag. Field order is therefore the wire order: control
+and workers of one version speak it, `FEED_VERSION` guards against mixing.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+FEED_VERSION = 1
+FRAME_HEADER = 4  # bytes
+MAX_FRAME = 64 * 1024 * 1024  # bytes; a longer length prefix means a broken peer
+
+
+# ---------------------------------------------------------------- the bus (contract §2)
+
+
+class RegistryMessage(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    """`router.register` / `router.unregister` (contract §2.3), in the sender's words: `null` is allowed everywhere.
+
+    Unknown keys are refused here so that the one-pass decoder is exact; the bus decodes again leniently (unknown keys
+    dropped, key names without case) when this fails.
+    """
+
+    host: str | None = None
+    port: int | None = None
+    tls_port: int | None = None
+    protocol: str | None = None
+    uris: list[str] | None = None
+    app: str | None = None
+    private_instance_id: str | None = None
+    private_instance_index: str | None = None
+    tags: dict[str, str] | None = None
+    route_service_url: str | None = None
+    server_cert_domain_san: str | None = None
+    stale_threshold_in_seconds: int | None = None
+    isolation_segment: str | None = None
+    availability_zone: str | None = None
+    endpoint_updated_at_ns: int | None = None
+    options: dict[str, Any] | None = None
+
+
+class StartMessage(msgspec.Struct):
+    """`router.start` and the reply to `router.greet` (contract §2.2). Intervals are whole seconds."""
+
+    id: str
+    hosts: list[str]
+    minimumRegisterIntervalInSeconds: int
+    pruneThresholdInSeconds: int
+
+
+# ---------------------------------------------------------------- the table, as both sides know it
+
+
+class EndpointSpec(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """One endpoint as registered. Equal specs are one endpoint: they share its id, connections and counts.
+
+    `stale_after` is the endpoint's time to live in whole seconds, already clamped (contract §2.3).
+    `tags` is None when the sender gave none (contract §11.2 shows the difference).
+    """
+
+    host: str
+    port: int
+    tls: bool = False
+    protocol: str = "http1"
+    app: str = ""
+    instance_id: str = ""
+    instance_index: str = ""
+    tags: tuple[tuple[str, str], ...] | None = None
+    server_cert_domain_san: str = ""
+    isolation_segment: str = ""
+    availability_zone: str = ""
+    route_service_url: str = ""
+    load_balancing: str = ""
+    stale_after: int = 120
+
+    @property
+    def address(self) -> str:
+        """`host:port`, the identity of an endpoint within a pool (contract §2.4)."""
+        return f"{self.host}:{self.port}"
+
+
+class PutEndpoint(msgspec.Struct, array_like=True, tag="e", gc=False):
+    """Introduces endpoint `id`; `slot` is its place in the shared in-flight block (one slot per address)."""
+
+    id: int
+    slot: int
+    spec: EndpointSpec
+
+
+class DropEndpoint(msgspec.Struct, array_like=True, tag="x", gc=False):
+    """No route names endpoint `id` any more."""
+
+    id: int
+
+
+class PutPool(msgspec.Struct, array_like=True, tag="p", gc=False):
+    """Makes the pool of route `key`, or changes its settings. `context_path` keeps its first spelling."""
+
+    key: str
+    context_path: str
+    algorithm: str
+
+
+class DropPool(msgspec.Struct, array_like=True, tag="q", gc=False):
+    """The route is gone, with whatever endpoints it still had."""
+
+    key: str
+
+
+class PutRoute(msgspec.Struct, array_like=True, tag="r", gc=False):
+    """Endpoint `id` serves route `key`: appended, or in the place of endpoint `replaces` when that is not 0."""
+
+    key: str
+    id: int
+    replaces: int = 0
+
+
+class DropRoute(msgspec.Struct, array_like=True, tag="d", gc=False):
+    """Endpoint `id` no longer serves route `key`; the pool stays, perhaps empty."""
+
+    key: str
+    id: int
+
+
+TableOp = PutEndpoint | DropEndpoint | PutPool | DropPool | PutRoute | DropRoute
+
+
+# ---------------------------------------------------------------- settings of a worker
+
+
+class WorkerSettings(msgspec.Struct, frozen=True):
+    """All that a worker may know of the configuration. Times are seconds, sizes bytes; 0 means "none" for limits."""
+
+    index: int = 0
+    trace_key: str = ""
+    router_ip: str = ""
+    healthcheck_user_agent: str = "HTTP-Monitor/1.1"
+    balancing_algorithm: str = "round-robin"
+    strategies: dict[str, str] = {}
+    """Strategy name → `module:attribute`, resolved from the entry points by control."""
+    max_attempts: int = 1
+    max_conns: int = 0
+    failed_mark_seconds: float = 30.0
+    empty_pool_503: bool = False
+    endpoint_timeout: float = 60.0
+    dial_timeout: float = 5.0
+    frontend_idle_timeout: float = 900.0
+    read_header_timeout: float = 60.0
+    client_body_timeout: float = 60.0
+    client_send_timeout: float = 60.0
+    max_connections: int = 0
+    """Of this worker: its share of the router's."""
+    max_requests_per_connection: int = 0
+    max_target: int = 65536
+    upgrades: tuple[str, ...] = ("websocket",)
+    backend_idle_timeout: float = 55.0
+    disable_keep_alives: bool = False
+    max_idle_per_endpoint: int = 100
+    replay_bytes: int = 65536
+    """Bytes of a request body that are kept for another attempt."""
+    max_request_head: int = 1024 * 1024
+    max_request_headers: int = 0
+    max_response_head: int = 10 * 1024 * 1024
+    max_response_headers: int = 0
+    force_forwarded_proto_https: bool = False
+    sanitize_forwarded_proto: bool = False
+    debug_404: bool = False
+    access_log_file: str = ""
+    extra_headers_to_log: tuple[str, ...] = ()
+    redact_query_params: str = "none"
+    disable_log_forwarded_for: bool = False
+    disable_log_source_ip: bool = False
+    log_level: str = "info"
+    log_timestamp: str = "rfc3339"
+    log_source: str = "router"
+
+
+# ---------------------------------------------------------------- feed, control → worker
+
+
+class Setup(msgspec.Struct, array_like=True, tag="S"):
+    """First frame: who the worker is. `slot` is its lane in the in-flight block and its listening sockets' owner."""
+
+    version: int
+    slot: int
+    workers: int
+    lane_capacity: int
+    run_dir: str
+    settings: WorkerSettings
+
+
+class Table(msgspec.Struct, array_like=True, tag="T"):
+    """A piece of the whole table. `first` starts an empty one, `last` puts it in force in one step."""
+
+    ops: list[TableOp]
+    first: bool
+    last: bool
+
+
+class Delta(msgspec.Struct, array_like=True, tag="D"):
+    """Changes, in order."""
+
+    ops: list[TableOp]
+
+
+class HealthState(msgspec.Struct, array_like=True, tag="H"):
+    """What the health check by User-Agent shall answer (contract §11.1), and the bus's state for error pages."""
+
+    healthy: bool
+    bus_note: str = ""
+
+
+class RouteHint(msgspec.Struct, array_like=True, tag="N"):
+    """Answer to `AskRoute` number `ask`: lines for the 404 page, possibly none."""
+
+    ask: int
+    lines: list[str]
+
+
+class SendTable(msgspec.Struct, array_like=True, tag="G"):
+    """A restarted control asks an orphaned worker for the table it serves."""
+
+
+class Listen(msgspec.Struct, array_like=True, tag="L"):
+    """Accept connections, from now on; answered by `Listening`, also by a worker that does so already."""
+
+
+class Stop(msgspec.Struct, array_like=True, tag="X"):
+    """Stop: listening ends at once, requests in flight get `grace` seconds, then the process exits."""
+
+    grace: float
+
+
+ToWorker = Setup | Table | Delta | HealthState | RouteHint | SendTable | Listen | Stop
+
+
+# ---------------------------------------------------------------- feed, worker → control
+
+
+class Attach(msgspec.Struct, array_like=True, tag="A"):
+    """An orphaned worker offers itself to a restarted control.
+
+    Its listening sockets, then the in-flight block, travel with this frame as file descriptors (SCM_RIGHTS).
+    """
+
+    version: int
+    slot: int
+    workers: int
+    pid: int
+    lane_capacity: int
+    addresses: list[tuple[str, int]]
+
+
+class Ready(msgspec.Struct, array_like=True, tag="R"):
+    """A whole table is in force; `start_ms` is how long that took since the process was spawned (milliseconds).
+
+    Sent once in the life of a process: an orphan that gets a new table was ready before.
+    """
+
+    pid: int
+    start_ms: float
+
+
+class Listening(msgspec.Struct, array_like=True, tag="l"):
+    """The worker accepts connections."""
+
+
+class TablePart(msgspec.Struct, array_like=True, tag="t"):
+    """Part of the answer to `SendTable`: (route key, context path, algorithm, endpoints in pool order).
+
+    An endpoint comes with its slot, so that the counts of requests in flight stay true over control's restart.
+    """
+
+    pools: list[tuple[str, str, str, list[tuple[int, EndpointSpec]]]]
+    last: bool
+
+
+class AskRoute(msgspec.Struct, array_like=True, tag="a"):
+    """With `debug_404`: what does control know about this host, which is not in the table?"""
+
+    ask: int
+    host: str
+
+
+class GroupStats(msgspec.Struct, array_like=True):
+    """Requests of one value of the tag `component` (contract §11.4) since the last frame; `latency` as in `Stats`.
+
+    `requests` counts attempts; `responses` are the classes 2xx, 3xx, 4xx, 5xx and any other, in this order.
+    """
+
+    requests: int = 0
+    responses: list[int] = []
+    latency: dict[int, int] = {}
+
+
+class Stats(msgspec.Struct, array_like=True, tag="s"):
+    """Once a second. `counters` are totals since the worker began, in the order of `observe.counters`;
+
+    the rest is what came since the last frame: `latency` histogram bucket → count, `apps` app id → requests,
+    `components` tag value → figures.
+    """
+
+    counters: list[int]
+    latency: dict[int, int]
+    apps: dict[str, int]
+    components: dict[str, GroupStats]
+    in_flight: int
+    connections: int
+
+
+FromWorker = Attach | Ready | Listening | TablePart | AskRoute | Stats

@@ -1,0 +1,168 @@
+"""Names and defaults against the table of contract 13.1, and what follows from settings."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr, ValidationError
+
+from router.config.keys import LEAVES
+from router.config.kinds import Kind
+from router.config.known import KNOWN
+from router.config.model import NatsHost, RouterConfig, default_run_dir
+
+DEFAULTS = {
+    "port": 8081,
+    "index": 0,
+    "pid_file": "",
+    "trace_key": "",
+    "healthcheck_user_agent": "HTTP-Monitor/1.1",
+    "status.host": "0.0.0.0",
+    "status.port": 8080,
+    "status.user": "",
+    "status.pass": "",
+    "status.enable_nontls_health_checks": True,
+    "status.enable_deprecated_varz_healthz_endpoints": False,
+    "status.routes.port": 8082,
+    "nats.hosts": [{"hostname": "localhost", "port": 4222}],
+    "nats.user": "",
+    "nats.pass": "",
+    "nats_client_ping_interval": "20s",
+    "start_response_delay_interval": "5s",
+    "droplet_stale_threshold": "2m",
+    "prune_stale_droplets_interval": "30s",
+    "suspend_pruning_if_nats_unavailable": False,
+    "load_balancer_healthy_threshold": "0s",
+    "isolation_segments": [],
+    "routing_table_sharding_mode": "all",
+    "balancing_algorithm": "round-robin",
+    "backends.max_conns": 0,
+    "empty_pool_response_code_503": False,
+    "empty_pool_timeout": "0s",
+    "endpoint_timeout": "1m",
+    "endpoint_dial_timeout": "5s",
+    "frontend_idle_timeout": "15m",
+    "max_request_header_bytes": 0,
+    "max_request_headers": 0,
+    "max_response_headers": 0,
+    "max_response_header_bytes": 0,
+    "force_forwarded_proto_https": False,
+    "sanitize_forwarded_proto": False,
+    "extra_headers_to_log": [],
+    "access_log.file": "",
+    "logging.level": "debug",
+    "logging.redact_query_params": "none",
+    "logging.disable_log_forwarded_for": False,
+    "logging.disable_log_source_ip": False,
+}
+DIFFERENT_FROM_THE_GO_ROUTER = {
+    "backends.max_attempts": 3,
+    "read_header_timeout": "1m",
+    "disable_keep_alives": False,
+    "max_idle_conns_per_host": 100,
+    "logging.format.timestamp": "rfc3339",
+}
+OURS = {
+    "inet": "0.0.0.0",
+    "workers": "auto",
+    "run_dir": None,
+    "local_route": None,
+    "debug_404": False,
+    "backends.idle_timeout": "55s",
+    "backends.replay_bytes": 65536,
+    "client_body_timeout": "1m",
+    "client_send_timeout": "1m",
+    "max_connections": 0,
+    "max_requests_per_connection": 0,
+    "max_request_line_bytes": 65536,
+    "upgrades": ["websocket"],
+}
+
+
+def test_every_key_and_its_default() -> None:
+    config = RouterConfig()
+    assert {key: leaf.shown_in(config) for key, leaf in LEAVES.items()} == {
+        **DEFAULTS,
+        **DIFFERENT_FROM_THE_GO_ROUTER,
+        **OURS,
+    }
+
+
+def test_every_key_is_described_and_has_a_kind() -> None:
+    for key, leaf in LEAVES.items():
+        assert leaf.field.description, key
+        assert any(isinstance(item, Kind) for item in leaf.field.metadata), key
+
+
+def test_no_key_is_both_supported_and_not() -> None:
+    assert not LEAVES.keys() & KNOWN.keys()
+
+
+def test_durations_are_seconds_in_python() -> None:
+    assert RouterConfig(endpoint_timeout=2.5).endpoint_timeout == 2.5
+    assert RouterConfig.model_validate({"endpoint_timeout": "1m30s"}).endpoint_timeout == 90.0
+    assert RouterConfig.model_validate({"endpoint_timeout": "-1s"}).endpoint_timeout == 0.0
+    with pytest.raises(ValidationError):
+        RouterConfig(endpoint_dial_timeout=-1)
+
+
+def test_secrets_do_not_show() -> None:
+    config = RouterConfig.model_validate({"nats": {"pass": "hunter2"}})
+    assert config.nats is not None
+    assert config.nats.password == SecretStr("hunter2")
+    assert "hunter2" not in repr(config)
+    assert LEAVES["nats.pass"].shown_in(config) == "***"
+
+
+def test_settings_do_not_change() -> None:
+    with pytest.raises(ValidationError):
+        RouterConfig().port = 1  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("host", ["a", "a-b.example.com", "10.0.0.1", "::1", "fe80::1", "nats_1", "localhost."])
+def test_hosts(host: str) -> None:
+    assert NatsHost(hostname=host).hostname == host
+
+
+@pytest.mark.parametrize("host", ["", "1.2.3", "-a", "a b", "a..b", "nats://a", "a:1", "[::1]", "x" * 64, "300.1.1.1"])
+def test_not_hosts(host: str) -> None:
+    with pytest.raises(ValidationError):
+        NatsHost(hostname=host)
+
+
+RUN_DIRS = [
+    ({"RUNTIME_DIRECTORY": "/run/a:/run/b", "XDG_RUNTIME_DIR": "/run/user/7"}, "/run/a"),
+    ({"XDG_RUNTIME_DIR": "/run/user/7"}, "/run/user/7/router"),
+    ({}, "/run/router" if os.getuid() == 0 else f"/tmp/router-{os.getuid()}"),
+]
+
+
+@pytest.mark.parametrize(("environ", "directory"), RUN_DIRS)
+def test_default_run_dir(environ: dict[str, str], directory: str) -> None:
+    assert default_run_dir(environ) == directory
+
+
+def test_run_dir_is_one_for_each_router() -> None:
+    config = RouterConfig(run_dir="/run/x", port=8081, index=2)
+    assert config.effective_run_dir == Path("/run/x/8081-2")
+
+
+EFFECTIVE = [
+    ("effective_max_attempts", {"backends": {"max_attempts": 0}}, 1),
+    ("effective_max_attempts", {"backends": {"max_attempts": 3}}, 3),
+    ("effective_max_request_header_bytes", {}, 1 << 20),
+    ("effective_max_request_header_bytes", {"max_request_header_bytes": 5}, 5),
+    ("effective_max_request_header_bytes", {"max_request_header_bytes": 2 << 20}, 1 << 20),
+    ("effective_max_response_header_bytes", {}, 10 << 20),
+    ("effective_max_response_header_bytes", {"max_response_header_bytes": 20 << 20}, 20 << 20),
+    ("effective_workers", {}, len(os.sched_getaffinity(0))),
+    ("effective_workers", {"workers": 0}, 0),
+    ("effective_workers", {"workers": 5}, 5),
+]
+
+
+@pytest.mark.parametrize(("name", "settings", "value"), EFFECTIVE)
+def test_effective_values(name: str, settings: dict[str, object], value: int) -> None:
+    assert getattr(RouterConfig.model_validate(settings), name) == value
