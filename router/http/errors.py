@@ -1,0 +1,137 @@
+"""Every answer that the router makes itself (contract §6).
+
+A row is status, `X-Cf-RouterError`, `Cache-Control`; the message is given with the request. Bodies are plain text:
+`<code> <standard text>: <message>` and a newline, and for people below it what to check. No I/O here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from router.http.response import STATUS_LINES, STATUS_LINES_10, reason_phrase
+
+
+class ErrorRow(NamedTuple):
+    """Shape of a router-made answer. `number` is the row in the contract's table."""
+
+    number: int
+    status: int
+    router_error: str
+    cache_control: str
+    message: str
+
+
+EMPTY_HOST = ErrorRow(1, 400, "empty_host", "public,max-age=2", "Request had empty Host header")
+INVALID_APP_INSTANCE = ErrorRow(
+    2, 400, "invalid_cf_app_instance_header", "no-cache, no-store", "Invalid X-CF-App-Instance Header"
+)
+INVALID_PROCESS_INSTANCE = ErrorRow(
+    3, 400, "invalid_cf_process_instance_header", "no-cache, no-store", "Invalid X-CF-Process-Instance Header"
+)
+UNKNOWN_ROUTE = ErrorRow(4, 404, "unknown_route", "no-cache, no-store", "Requested route ('{host}') does not exist.")
+UNKNOWN_INSTANCE = ErrorRow(
+    5,
+    400,
+    "unknown_route",
+    "no-cache, no-store",
+    "Requested instance ('{index}') with guid ('{guid}') does not exist for route ('{host}')",
+)
+UNKNOWN_PROCESS_INSTANCE = ErrorRow(
+    6,
+    400,
+    "unknown_route",
+    "no-cache, no-store",
+    "Requested instance ('{index}') with process guid ('{guid}') does not exist for route ('{host}')",
+)
+UNKNOWN_PROCESS = ErrorRow(
+    7,
+    400,
+    "unknown_route",
+    "no-cache, no-store",
+    "Requested instance with process guid ('{guid}') does not exist for route ('{host}')",
+)
+NO_ENDPOINTS = ErrorRow(
+    8, 503, "no_endpoints", "public,max-age=2", "Requested route ('{host}') has no available endpoints."
+)
+CONNECTION_LIMIT = ErrorRow(
+    9, 503, "Connection Limit Reached", "", "Requested route ('{host}') has reached the connection limit."
+)
+HEAD_TOO_LARGE = ErrorRow(31, 431, "max-request-size-exceeded", "", "")
+
+ENDPOINT_FAILURES = {
+    499: "499 Request Cancelled",
+    502: "502 Bad Gateway: Registered endpoint failed to handle the request.",
+}
+"""Status → body, for attempts that failed for good (contract §7.3)."""
+
+_HEADERS = b"Content-Type: text/plain; charset=utf-8\r\nX-Content-Type-Options: nosniff\r\n"
+
+
+class Answer(NamedTuple):
+    """A whole router-made response, but for `Connection` and `Date`, which belong to the client's connection."""
+
+    status: int
+    router_error: str
+    headers: bytes
+    """Header lines, each with CRLF, framing included."""
+    body: bytes
+
+
+def error_answer(row: ErrorRow, host: bytes, hints: Sequence[str] = (), guid: str = "", index: str = "") -> Answer:
+    """The answer of one row for the host as sent; `hints` are further lines of the body.
+
+    `guid` and `index` name the instance that was asked for, in the rows that speak of one.
+    """
+    headers = _HEADERS
+    if row.cache_control:
+        headers += f"Cache-Control: {row.cache_control}\r\n".encode()
+    body = b""
+    if row.message:
+        text = f"{row.status} {reason_phrase(row.status)}: " + row.message.format(host=host.decode("utf-8", "replace"))
+        body = "\n".join([text, *hints, ""]).encode()
+    return _with_reason(row.status, row.router_error, headers, body)
+
+
+def endpoint_failure(status: int, reason: str) -> Answer:
+    """No attempt succeeded; `reason` is the last one's error (contract §7.3)."""
+    return _with_reason(status, f"endpoint_failure ({reason})", _HEADERS, f"{ENDPOINT_FAILURES[status]}\n".encode())
+
+
+def health_answer(healthy: bool) -> Answer:
+    """The health check by User-Agent (contract §11.1)."""
+    body = b"ok\n" if healthy else b""
+    headers = b"Cache-Control: private, max-age=0\r\nExpires: 0\r\nContent-Length: %d\r\n" % len(body)
+    return Answer(200 if healthy else 503, "", headers, body)
+
+
+def options_answer() -> Answer:
+    """`OPTIONS *` asks the router itself (contract §6)."""
+    return Answer(200, "", b"Content-Length: 0\r\n", b"")
+
+
+def refusal(status: int, reason: str, lines: bytes = b"") -> bytes:
+    """The whole response to a request that can't be read; the connection closes after it (contract §6, last table).
+
+    `lines` are further header lines.
+    """
+    body = f"{status} {reason_phrase(status)}: {reason}\n".encode("utf-8", "replace")
+    return b"%b%b%bConnection: close\r\nContent-Length: %d\r\n\r\n%b" % (
+        STATUS_LINES[status],
+        _HEADERS,
+        lines,
+        len(body),
+        body,
+    )
+
+
+def status_line(status: int, version: bytes) -> bytes:
+    """Status line for a client that speaks `version`."""
+    return STATUS_LINES[status] if version == b"1.1" else STATUS_LINES_10[status]
+
+
+def _with_reason(status: int, router_error: str, headers: bytes, body: bytes) -> Answer:
+    # A reason may quote bytes of a backend: nothing of it may start a new header line.
+    safe = "".join(c if c.isprintable() else " " for c in router_error)
+    headers += f"X-Cf-RouterError: {safe}\r\nContent-Length: {len(body)}\r\n".encode()
+    return Answer(status, safe, headers, body)

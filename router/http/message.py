@@ -1,0 +1,84 @@
+"""What requests and responses have in common: framing values, header rules by spelling, the error of a bad message.
+
+Header names are matched as lower-case bytes. A `RuleBook` remembers the rule of every spelling it met, so a name is
+folded to lower case once in a worker's life and after that costs one dict look-up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+NO_BODY = 0
+CHUNKED = -1
+UNTIL_CLOSE = -2
+
+HeaderList = list[tuple[bytes, bytes]]
+
+REMEMBERED = 4096
+"""Spellings (and other client-made keys) remembered per cache; more than that is an attack, not a habit."""
+
+
+class BadMessage(Exception):
+    """A message that has no single reading. `status` is what a client gets for it; `reason` says why, for the log."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.reason = reason
+
+
+class Rule:
+    """A header that the router looks at: noted under its lower-case `name`; `passed` on as it came, or withheld."""
+
+    __slots__ = ("name", "passed")
+
+    def __init__(self, name: bytes, passed: bool) -> None:
+        self.name = name
+        self.passed = passed
+
+
+class RuleBook(dict[bytes, Rule | None]):
+    """Spelling of a header name → its rule; None = pass it on unseen, as most are."""
+
+    def __init__(self, table: Mapping[bytes, Rule]) -> None:
+        super().__init__()
+        self._table = table
+
+    def __missing__(self, spelling: bytes) -> Rule | None:
+        rule = self._table.get(spelling.lower())
+        if len(self) < REMEMBERED:
+            self[spelling] = rule
+        return rule
+
+
+class ConnectionOptions(dict[bytes, frozenset[bytes]]):
+    """Value of `Connection` → its options in lower case (RFC 9110 §7.6.1)."""
+
+    def __missing__(self, value: bytes) -> frozenset[bytes]:
+        options = frozenset(token.strip(b" \t").lower() for token in value.split(b",")) - {b""}
+        if len(self) < REMEMBERED:
+            self[value] = options
+        return options
+
+
+CONNECTION_OPTIONS = ConnectionOptions()
+
+OWN_OPTIONS = frozenset((b"close", b"keep-alive", b"upgrade"))
+"""Options of `Connection` that are no header names."""
+
+
+def without_named(headers: HeaderList, options: frozenset[bytes]) -> HeaderList:
+    """Headers less those that `Connection` names (RFC 9110 §7.6.1).
+
+    What the router itself routes by or sets is not in `headers` at all, so no client can have it removed.
+    """
+    if options <= OWN_OPTIONS:
+        return headers
+    return [header for header in headers if header[0].lower() not in options]
+
+
+def content_length(value: bytes) -> int:
+    """The one decimal number of Content-Length (RFC 9112 §6.3). Raises BadMessage."""
+    if not value.isdigit() or len(value) > 18:
+        raise BadMessage(400, "Content-Length is not a number")
+    return int(value)

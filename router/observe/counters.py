@@ -1,0 +1,39 @@
+"""The counters of a worker: plain list slots, totals since its start; control adds the workers up once a second.
+
+A new counter is one member here and one row where it is shown.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum, auto
+
+
+class Counter(IntEnum):
+    """Slots, in the order in which `messages.Stats.counters` carries them."""
+
+    REQUESTS = 0
+    """Attempts to backends (contract §11.4 `requests`)."""
+    RESPONSES_2XX = auto()
+    RESPONSES_3XX = auto()
+    RESPONSES_4XX = auto()
+    RESPONSES_5XX = auto()
+    RESPONSES_XXX = auto()
+    """Finished responses of requests that had an endpoint, by class; xxx = any other."""
+    BAD_REQUESTS = auto()
+    """Router-made errors, rows 1–7 of contract §6."""
+    BAD_GATEWAYS = auto()
+    """502s of contract §7.3, last row."""
+    EXHAUSTED = auto()
+    """Every endpoint at its connection limit."""
+    UNREADABLE = auto()
+    """Requests refused by the parser."""
+    CLIENT_GONE = auto()
+    """Requests whose client left before the response was complete."""
+
+
+COUNT = len(Counter)
+
+RESPONSE_CLASSES = [int(Counter.RESPONSES_XXX)] * 1000
+"""Status → its counter; plain integers, because members of an enumeration are slow to index with."""
+for _status in range(200, 600):
+    RESPONSE_CLASSES[_status] = Counter.RESPONSES_2XX + _status // 100 - 2

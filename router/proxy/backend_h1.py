@@ -1,0 +1,308 @@
+"""One HTTP/1.1 connection to a backend.
+
+It is given requests one after the other (`start`, `send_body`, `finish`) and tells the exchange what comes back
+(`response_head`, `response_body`, `response_complete`, `attempt_failed`). It knows of its exchange and of nothing in
+front of it. When a response is complete and the connection good for another, it goes back to the endpoint's idle ones
+before the exchange learns of it, so that the next request can have it at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, cast
+
+from router.http.framing import ChunkedReader
+from router.http.message import CHUNKED, NO_BODY, UNTIL_CLOSE, BadMessage
+from router.http.response import ResponseHead
+from router.proxy.attempts import Failure, Retry, lost, malformed
+from router.proxy.bulk import HIGH_WATER, LONG, BulkReader
+
+if TYPE_CHECKING:
+    from router.proxy.connections import Connections
+    from router.proxy.exchange import Exchange
+    from router.proxy.plane import Plane
+
+ONE_WRITE = 16 * 1024
+"""Bytes that the system takes from an idle connection whole or not at all: less than its smallest send buffer."""
+_HEAD, _LENGTH, _CHUNKED, _UNTIL_CLOSE = range(4)
+
+
+class BackendH1(asyncio.Protocol):
+    """A connection, in use by one exchange or idle."""
+
+    __slots__ = (
+        # for ever
+        "address",
+        "connections",
+        "local",
+        "plane",
+        "transport",
+        "usable",
+        # from request to request
+        "idle_since",
+        "served",
+        # per request
+        "_buffer",
+        "_bulk",
+        "_chunks",
+        "_in_one",
+        "_keep",
+        "_left",
+        "_sent",
+        "_state",
+        "exchange",
+    )
+
+    def __init__(self, plane: Plane) -> None:
+        self.plane = plane
+        self.address = ""
+        self.local = ""
+        self.connections: Connections | None = None
+        self.usable = False
+        self.idle_since = 0.0
+        self.served = 0
+        """Requests answered over this connection."""
+        self.exchange: Exchange | None = None
+        self._buffer = b""
+        self._bulk: BulkReader | None = None
+        self._chunks: ChunkedReader | None = None
+        self._in_one = False
+        self._keep = False
+        self._left = 0
+        self._sent = False
+        self._state = _HEAD
+
+    # -------------------------------------------------------- from the exchange
+
+    def start(self, exchange: Exchange, data: bytes) -> None:
+        """Send a request's head, with what there is of its body; the answer goes to `exchange`."""
+        self.exchange = exchange
+        self._sent = False
+        self._in_one = len(data) <= ONE_WRITE
+        self.transport.write(data)
+
+    def send_whole(self, exchange: Exchange, head: bytes) -> None:
+        """Send a request that is only a head."""
+        self.exchange = exchange
+        self._sent = True
+        self._in_one = True
+        self.transport.write(head)
+
+    def send_body(self, data: bytes) -> None:
+        """Send bytes of the request's body, framed as they are to travel."""
+        self._in_one = False
+        self.transport.write(data)
+
+    def finish(self) -> None:
+        """The request is complete."""
+        self._sent = True
+
+    def abort(self) -> None:
+        """The exchange is over before its time: this connection can't be used again."""
+        self.exchange = None
+        self.usable = False
+        self.transport.abort()
+
+    def hand_over(self) -> asyncio.Transport:
+        """Give the transport away, to a tunnel: this object knows it no more."""
+        self.plane.backends.discard(self)
+        self.exchange = None
+        self.usable = False
+        return self.transport
+
+    def close(self) -> None:
+        """Close an idle connection."""
+        self.usable = False
+        self.transport.close()
+
+    def pause_reading(self) -> None:
+        self.transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        self.transport.resume_reading()
+
+    # -------------------------------------------------------- from the event loop
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        self.usable = True
+        self.transport.set_write_buffer_limits(HIGH_WATER)
+        host, port = transport.get_extra_info("sockname")[:2]
+        self.local = f"{host}:{port}"
+        host, port = transport.get_extra_info("peername")[:2]
+        self.address = f"{host}:{port}"
+        self.plane.backends.add(self)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.plane.backends.discard(self)
+        was_usable, self.usable = self.usable, False
+        exchange = self.exchange
+        if exchange is None:
+            if was_usable and self.connections is not None:
+                self.connections.closed_by_peer(self)
+            return
+        self.exchange = None
+        if self._state == _UNTIL_CLOSE and error is None:
+            exchange.response_complete([])
+        else:
+            failure = lost(self.local, self.address, error, self._in_one and self._state == _HEAD)
+            if self.served and not self._buffer and self._state == _HEAD:
+                # An idle connection that the peer closed just then says nothing about the endpoint.
+                if self.connections is not None:
+                    self.connections.closed_by_peer(self)
+                if failure.retry is Retry.NEVER:
+                    failure = Failure(failure.reason, Retry.IDEMPOTENT, False)
+            exchange.attempt_failed(failure, stale=self.served > 0)
+
+    def pause_writing(self) -> None:
+        if self.exchange is not None:
+            self.exchange.backend_full()
+
+    def resume_writing(self) -> None:
+        if self.exchange is not None:
+            self.exchange.backend_drained()
+
+    def data_received(self, data: bytes) -> None:
+        exchange = self.exchange
+        if exchange is None:
+            # Bytes that nobody asked for: whatever they are, no request may be answered with them.
+            self.usable = False
+            self.transport.abort()
+            return
+        state = self._state
+        if state == _HEAD:
+            self._head_data(exchange, data)
+        elif state == _LENGTH:
+            left = self._left - len(data)
+            if left > 0:
+                self._left = left
+                exchange.response_body(data)
+                return
+            if left < 0:
+                data = data[: self._left]
+                self._keep = False
+            exchange.response_body(data)
+            if self.exchange is exchange:
+                self._release()
+                exchange.response_complete([])
+        else:
+            if self._bulk is None and len(data) >= LONG:
+                self._bulk = BulkReader(self.transport, self)
+            if state == _CHUNKED:
+                self._chunked_data(exchange, data)
+            else:
+                exchange.response_body(data)
+
+    # -------------------------------------------------------- reading a response
+
+    def _head_data(self, exchange: Exchange, data: bytes) -> None:
+        while True:
+            if self._buffer:
+                data = self._buffer + data
+                self._buffer = b""
+            end = data.find(b"\r\n\r\n") + 4
+            plane = self.plane
+            if end < 4:
+                self._buffer = data
+                if len(data) > plane.settings.max_response_head:
+                    self._fail(exchange, Failure(_too_long(plane.settings.max_response_head), Retry.NEVER, False))
+                elif b"\n\n" in data or data[:1] not in b"H":
+                    self._fail(exchange, malformed("no status line"))
+                return
+            if end > plane.settings.max_response_head:
+                self._fail(exchange, Failure(_too_long(plane.settings.max_response_head), Retry.NEVER, False))
+                return
+            try:
+                head = plane.parse_response(data[:end], exchange.request.method)
+            except BadMessage as bad:
+                self._fail(exchange, malformed(bad.reason))
+                return
+            limit = plane.settings.max_response_headers
+            if limit and len(head.headers) > limit:
+                self._fail(exchange, Failure("Too many response headers", Retry.NEVER, False))
+                return
+            data = data[end:]
+            if head.status >= 200:
+                self._final_head(exchange, head, data)
+                return
+            if head.status == 101:
+                if not exchange.switched(head, data):
+                    self._fail(exchange, malformed("101 Switching Protocols that was not asked for"))
+                return
+            exchange.interim_head(head)
+            if not data or self.exchange is not exchange:
+                return
+
+    def _final_head(self, exchange: Exchange, head: ResponseHead, data: bytes) -> None:
+        self._keep = head.keep_alive
+        body = head.body
+        if body > 0:
+            left = body - len(data)
+            if left > 0:
+                self._state = _LENGTH
+                self._left = left
+                if left > LONG:
+                    self._bulk = BulkReader(self.transport, self)
+                exchange.response_head(head, data, False)
+                return
+            if left < 0:
+                data = data[:body]
+                self._keep = False
+            self._release()
+            exchange.response_head(head, data, True)
+        elif body == NO_BODY:
+            if data:
+                self._keep = False
+            self._release()
+            exchange.response_head(head, b"", True)
+        elif body == CHUNKED:
+            self._state = _CHUNKED
+            self._chunks = ChunkedReader()
+            exchange.response_head(head, b"", False)
+            if data and self.exchange is exchange:
+                self._chunked_data(exchange, data)
+        else:
+            assert body == UNTIL_CLOSE
+            self._state = _UNTIL_CLOSE
+            exchange.response_head(head, data, False)
+
+    def _chunked_data(self, exchange: Exchange, data: bytes) -> None:
+        chunks = self._chunks
+        assert chunks is not None
+        try:
+            payload = chunks.feed(data)
+        except BadMessage as bad:
+            self._fail(exchange, malformed(bad.reason))
+            return
+        if payload:
+            exchange.response_body(payload)
+        if chunks.done and self.exchange is exchange:
+            if chunks.rest:
+                self._keep = False
+            self._release()
+            exchange.response_complete(chunks.trailers)
+
+    def _release(self) -> None:
+        """The response is complete: become idle, or close."""
+        self.exchange = None
+        self._state = _HEAD
+        self._chunks = None
+        if self._bulk is not None:
+            self._bulk.end()
+            self._bulk = None
+        self.served += 1
+        plane = self.plane
+        if self._keep and self._sent and self.usable and not plane.settings.disable_keep_alives:
+            assert self.connections is not None
+            self.connections.give(self, plane.settings.max_idle_per_endpoint)
+        else:
+            self.usable = False
+            self.transport.close()
+
+    def _fail(self, exchange: Exchange, failure: Failure) -> None:
+        self.abort()
+        exchange.attempt_failed(failure, stale=False)
+
+
+def _too_long(limit: int) -> str:
+    return f"net/http: server response headers exceeded {limit} bytes; aborted"

@@ -1,0 +1,56 @@
+"""One coarse clock per worker: all time-outs ride on it, so no request needs a timer of its own.
+
+Every tick it notes the time, renews the HTTP date once a second, and calls its listeners, who sweep their connections.
+A time-out is thus late by up to one tick.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from email.utils import formatdate
+
+
+class Clock:
+    """`now` is monotonic seconds as of the last tick, `date_line` the `Date` header line of the current second."""
+
+    __slots__ = ("_handle", "_listeners", "_loop", "_second", "date_line", "interval", "now")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._handle: asyncio.TimerHandle | None = None
+        self._listeners: list[Callable[[float], None]] = []
+        self._second = 0
+        self.interval = 1.0
+        """Seconds between ticks."""
+        self.now = time.monotonic()
+        self.date_line = b""
+        self._renew_date()
+
+    def on_tick(self, listener: Callable[[float], None]) -> None:
+        """Call `listener(now)` at every tick."""
+        self._listeners.append(listener)
+
+    def start(self) -> None:
+        """Begin to tick."""
+        self._handle = self._loop.call_later(self.interval, self._tick)
+
+    def stop(self) -> None:
+        """Tick no more."""
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = None
+
+    def _tick(self) -> None:
+        self.now = time.monotonic()
+        self._renew_date()
+        self._handle = self._loop.call_later(self.interval, self._tick)
+        for listener in self._listeners:
+            listener(self.now)
+
+    def _renew_date(self) -> None:
+        second = int(time.time())
+        if second != self._second:
+            self._second = second
+            self.date_line = f"Date: {formatdate(second, usegmt=True)}\r\n".encode()

@@ -1,0 +1,125 @@
+"""Connections to one endpoint: the idle ones, and how a new one is made.
+
+Last in, first out: the connection used most recently is the least likely to have been closed by the peer, and those
+that are not needed age and go.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from router.proxy.attempts import Failure, dial_failure
+from router.proxy.backend_h1 import BackendH1
+from router.table.endpoint import Endpoint
+
+if TYPE_CHECKING:
+    from router.proxy.plane import Plane
+
+
+SAFE_SHARE = 0.8
+"""Share of the time after which an endpoint closes idle connections in which we still use them."""
+TRUSTED_IDLE = 1.0
+"""Seconds of idleness that nearly every server allows; up to that, requests that must not be repeated use one."""
+ON_ITS_WAY = 0.02
+"""Seconds in which a request has surely reached its backend."""
+MEMORY = 60.0
+"""Seconds for which what was learned about an endpoint holds: it may have been its restart."""
+
+
+class Connections:
+    """Idle connections of one endpoint."""
+
+    __slots__ = ("_learned_at", "closed", "closes_after", "idle")
+
+    def __init__(self) -> None:
+        self.idle: list[BackendH1] = []
+        self.closed = False
+        self.closes_after = 0.0
+        """Seconds of idleness after which the endpoint was seen to close a connection; 0 = not seen lately."""
+        self._learned_at = 0.0
+
+    def take(self, repeatable: bool) -> BackendH1 | None:
+        """An idle connection that is fit for the request, or None: then a new one is to be made.
+
+        A peer may close an idle connection while a request is on its way to it. One that has been idle for most of the
+        time that this peer was seen to allow is therefore left alone; and a request that must not be repeated only
+        takes a connection used just now (RFC 9110 §9.2.2).
+        """
+        idle = self.idle
+        if not idle:
+            return None
+        if not repeatable:
+            limit = TRUSTED_IDLE
+            if self.closes_after:
+                limit = min(limit, self.closes_after * SAFE_SHARE - ON_ITS_WAY)
+            return self._take_young(limit)
+        if self.closes_after:
+            return self._take_young(self.closes_after * SAFE_SHARE)
+        while idle:
+            connection = idle.pop()
+            if connection.usable:
+                return connection
+        return None
+
+    def _take_young(self, limit: float) -> BackendH1 | None:
+        earliest = monotonic() - limit
+        idle = self.idle
+        while idle and idle[-1].idle_since >= earliest:
+            connection = idle.pop()
+            if connection.usable:
+                return connection
+        return None
+
+    def give(self, connection: BackendH1, limit: int) -> None:
+        """Keep a connection for the next request, or close it when `limit` idle ones are kept already."""
+        if self.closed or len(self.idle) >= limit:
+            connection.close()
+        else:
+            connection.idle_since = monotonic()
+            self.idle.append(connection)
+
+    def closed_by_peer(self, connection: BackendH1) -> None:
+        """An idle connection, or one just taken, ended by the peer's doing: learn how long it lets one be idle."""
+        now = monotonic()
+        age = now - connection.idle_since
+        if not self.closes_after or age < self.closes_after or now - self._learned_at > MEMORY:
+            self.closes_after = age
+            self._learned_at = now
+        self.forget(connection)
+
+    def sweep(self, now: float, limit: float) -> None:
+        """Close what has been idle for `limit` seconds, or so long that it would not be used any more."""
+        if self.closes_after:
+            if now - self._learned_at > MEMORY:
+                self.closes_after = 0.0
+            else:
+                limit = min(limit, self.closes_after * SAFE_SHARE)
+        while self.idle and now - self.idle[0].idle_since >= limit:
+            self.idle.pop(0).close()
+
+    def forget(self, connection: BackendH1) -> None:
+        """An idle connection ended."""
+        try:
+            self.idle.remove(connection)
+        except ValueError:
+            pass
+
+    def close(self) -> None:
+        """The endpoint is gone: close what is idle; what is in use closes when it is done."""
+        self.closed = True
+        idle, self.idle = self.idle, []
+        for connection in idle:
+            connection.close()
+
+
+async def dial(plane: Plane, endpoint: Endpoint) -> BackendH1 | Failure:
+    """A new connection to `endpoint`, or why there is none. Takes at most `dial_timeout` seconds."""
+    spec = endpoint.spec
+    try:
+        async with asyncio.timeout(plane.settings.dial_timeout or None):
+            _, connection = await plane.loop.create_connection(lambda: BackendH1(plane), spec.host, spec.port)
+    except (OSError, TimeoutError, UnicodeError) as error:
+        return dial_failure(endpoint.address, error)
+    return connection

@@ -1,0 +1,532 @@
+"""One request and its response: the only thing that frontends and backends have in common.
+
+The frontend tells what the client does (`start`, `request_body`, `request_complete`, `client_gone`), the backend what
+came back (`response_head`, `response_body`, `response_complete`, `attempt_failed`); the exchange routes, picks,
+repeats, and commands both (`send_head`, `send_body`, `finish`, `abort`). At its end it is accounted for exactly once.
+
+The way of a plain request is kept flat and long on purpose: it is what a worker spends its time on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from time import time_ns
+from typing import TYPE_CHECKING, Any
+
+from router.http import errors
+from router.http.forwarded import forwarded_proto
+from router.http.framing import chunk, last_chunk
+from router.http.instance import APP_INSTANCE, PROCESS_INSTANCE, wanted
+from router.http.message import CHUNKED, NO_BODY, HeaderList
+from router.http.request import BODY_EXPECTED, RequestHead
+from router.http.response import ResponseHead
+from router.observe.counters import Counter
+from router.proxy.attempts import IDEMPOTENT, NOTHING_TO_CHOOSE, TIMED_OUT, Failure, Retry
+from router.proxy.connections import Connections, dial
+
+if TYPE_CHECKING:
+    from router.proxy.backend_h1 import BackendH1
+    from router.proxy.frontend_h1 import FrontendH1
+    from router.proxy.plane import Plane
+    from router.table.endpoint import Endpoint
+    from router.table.pool import Pool
+
+_SEPARATOR = b": ".join
+_REQUESTS = int(Counter.REQUESTS)
+CONTINUE_WAIT = 1.0
+"""Seconds to wait for a backend's 100 before the router sends its own (contract §8.5)."""
+
+
+class Exchange:
+    """A request on its way."""
+
+    __slots__ = (
+        "_counted",
+        "_dialling",
+        "_finished",
+        "_fresh",
+        "_lines",
+        "_replay",
+        "_tried",
+        "attempt",
+        "backend",
+        "bytes_in",
+        "bytes_out",
+        "client",
+        "continue_by",
+        "deadline",
+        "dispatched",
+        "endpoint",
+        "forwarded_for",
+        "forwarded_proto",
+        "frontend",
+        "plane",
+        "pool",
+        "received",
+        "request",
+        "request_done",
+        "request_id",
+        "responding",
+        "router_error",
+        "scratch",
+        "status",
+        "upgrade",
+    )
+
+    def __init__(self, plane: Plane, frontend: FrontendH1, request: RequestHead) -> None:
+        self.plane = plane
+        self.frontend = frontend
+        self.request = request
+        self.client = frontend.peer_ip
+        self.received = time_ns()
+        self.dispatched = 0
+        """When the first attempt began, unix ns; 0 = it never got that far."""
+        self.request_id = plane.request_ids.next()
+        self.request_done = request.body == NO_BODY
+        self.pool: Pool | None = None
+        self.endpoint: Endpoint | None = None
+        self.backend: BackendH1 | None = None
+        self.attempt = 0
+        self.scratch: Any = None
+        self.status = 0
+        self.router_error = ""
+        self.bytes_in = 0
+        self.bytes_out = 0
+        self.forwarded_for: bytes | None = None
+        self.forwarded_proto: bytes | None = None
+        self.responding = False
+        """A final response head went to the client."""
+        self.deadline = 0.0
+        self.continue_by = 0.0
+        self.upgrade = b""
+        """The protocol asked for by `Upgrade`, lower case, when we tunnel it; else empty."""
+        self._counted = False
+        self._dialling: asyncio.Task[None] | None = None
+        self._finished = False
+        self._fresh = False
+        """The next attempt is not made on a connection that has been idle."""
+        self._lines = b""
+        self._replay: list[bytes] | None = []
+        """The request body so far, framed, for an attempt that is still to come; None = too long to be kept."""
+        self._tried: set[str] | None = None
+
+    def header(self, name: bytes) -> bytes | None:
+        """Value of a request header by lower-case name; for strategies."""
+        return self.request.header(name)
+
+    @property
+    def takes_trailers(self) -> bool:
+        """The client said `TE: trailers`."""
+        te = self.request.noted.get(b"te", b"")
+        return b"trailers" in {token.partition(b";")[0].strip(b" \t") for token in te.lower().split(b",")}
+
+    # -------------------------------------------------------- the client's side
+
+    def start(self) -> None:
+        """Route the request and begin the first attempt, or answer it here."""
+        plane = self.plane
+        request = self.request
+        settings = plane.settings
+        noted = request.noted
+        if noted.get(b"user-agent") == plane.health_agent:
+            self._answer(errors.health_answer(plane.health.healthy))
+            return
+        if request.target == b"*":
+            self._answer(errors.options_answer())
+            return
+        host = request.host
+        if not host or host == self.client:
+            self._refuse(errors.EMPTY_HOST)
+            return
+        pool = plane.table.lookup(host, request.target)
+        if APP_INSTANCE in noted or PROCESS_INSTANCE in noted:
+            pool = self._only_instance(pool)
+            if self._finished:
+                return
+        if pool is None or (not pool.endpoints and not settings.empty_pool_503):
+            self._unknown_route()
+            return
+        if request.size >= settings.max_request_head or (
+            settings.max_request_headers and request.header_count > settings.max_request_headers
+        ):
+            self._refuse(errors.HEAD_TOO_LARGE)
+            return
+        if not pool.endpoints:
+            self._refuse(errors.NO_ENDPOINTS)
+            return
+        self.pool = pool
+        sent = noted.get(b"x-forwarded-for")
+        xff = self.forwarded_for = b"%b, %b" % (sent, self.client) if sent else self.client
+        proto = self.forwarded_proto = forwarded_proto(noted.get(b"x-forwarded-proto"), False, settings)
+        headers = request.headers
+        if request.body == NO_BODY:
+            framing = b"Content-Length: 0\r\n" if request.method in BODY_EXPECTED else b""
+        elif request.body == CHUNKED:
+            framing = b"Transfer-Encoding: chunked\r\n"
+            if b"trailer" in noted:
+                framing += b"Trailer: %b\r\n" % noted[b"trailer"]
+        else:
+            framing = b"Content-Length: %d\r\n" % request.body
+        self._lines = b"".join(
+            (
+                request.method,
+                b" ",
+                request.target,
+                b" HTTP/1.1\r\nHost: ",
+                request.raw_host,
+                b"\r\n",
+                b"\r\n".join(map(_SEPARATOR, headers)),
+                b"\r\nX-Forwarded-For: " if headers else b"X-Forwarded-For: ",
+                xff,
+                b"\r\nX-Forwarded-Proto: ",
+                proto,
+                b"\r\nX-Request-Start: ",
+                noted.get(b"x-request-start") or b"%d" % (self.received // 1_000_000),
+                b"\r\nX-Vcap-Request-Id: ",
+                self.request_id,
+                b"\r\n",
+                framing,
+                b"TE: trailers\r\n" if b"te" in noted and self.takes_trailers else b"",
+                self._upgrade_lines() if b"upgrade" in request.options else plane.backend_connection_line,
+            )
+        )
+        if b"expect" in noted and not self.request_done:
+            self.continue_by = plane.clock.now + CONTINUE_WAIT
+        self.dispatched = time_ns()
+        self._next_attempt(None)
+
+    def _only_instance(self, pool: Pool | None) -> Pool | None:
+        """The part of the pool that an instance header asks for (contract §3.5), or an answer that there is none."""
+        want = wanted(self.request.noted)
+        if want is None:
+            return pool
+        if isinstance(want, errors.ErrorRow):
+            self._refuse(want)
+            return None
+        chosen = pool.only(want.matches, self.plane.make_strategy) if pool is not None else None
+        if chosen is None or not chosen.endpoints:
+            self.plane.counters[Counter.BAD_REQUESTS] += 1
+            host = self.request.raw_host
+            self._answer(errors.error_answer(want.missing, host, (), want.guid, want.number or ""))
+        return chosen
+
+    def _upgrade_lines(self) -> bytes:
+        """Pass an upgrade on if it is one that we tunnel; else the request goes on without (RFC 9110 §7.8)."""
+        token = self.request.noted.get(b"upgrade", b"").lower()
+        if token in self.plane.upgrades and self.request.version == b"1.1" and self.request_done:
+            self.upgrade = token
+            return b"Connection: Upgrade\r\nUpgrade: %b\r\n" % token
+        return self.plane.backend_connection_line
+
+    def request_body(self, data: bytes) -> None:
+        """Bytes of the request body, framing taken off."""
+        self.bytes_in += len(data)
+        self.continue_by = 0.0
+        if self.request.body == CHUNKED:
+            data = chunk(data)
+        replay = self._replay
+        if self.backend is not None:
+            self.backend.send_body(data)
+            if replay is not None:
+                if self.bytes_in <= self.plane.settings.replay_bytes:
+                    replay.append(data)
+                else:
+                    self._replay = None
+        elif not self._finished and replay is not None:
+            replay.append(data)
+            if self.bytes_in > self.plane.settings.replay_bytes:
+                self.frontend.pause_reading()
+
+    def request_complete(self, trailers: HeaderList) -> None:
+        """The client has sent its whole request."""
+        self.request_done = True
+        self.continue_by = 0.0
+        ending = b""
+        if self.request.body == CHUNKED:
+            ending = last_chunk(trailers)
+        if self.backend is not None:
+            if ending:
+                self.backend.send_body(ending)
+            self.backend.finish()
+        if self._replay is not None:
+            self._replay.append(ending)
+
+    def client_gone(self, status: int = 499) -> None:
+        """The client's connection ended, or its request broke off, before the answer was complete.
+
+        `status` is what the access log shows if no response had begun.
+        """
+        if self._finished:
+            return
+        self.plane.counters[Counter.CLIENT_GONE] += 1
+        if not self.responding:
+            self.status = status
+            if status == 499 and self.dispatched:
+                self.router_error = "endpoint_failure (context canceled)"
+        self._stop_attempt()
+        self._finish()
+
+    def client_full(self) -> None:
+        """The client reads more slowly than the backend writes."""
+        if self.backend is not None:
+            self.backend.pause_reading()
+
+    def client_drained(self) -> None:
+        """The client has caught up."""
+        if self.backend is not None:
+            self.backend.resume_reading()
+
+    # -------------------------------------------------------- attempts
+
+    def _next_attempt(self, last: Failure | None) -> None:
+        """Pick an endpoint and begin an attempt; `last` is why the one before failed (contract §7.2)."""
+        plane = self.plane
+        pool = self.pool
+        assert pool is not None
+        self.attempt += 1
+        try:
+            endpoint: Endpoint | None = pool.strategy.pick(pool, self)
+        except Exception as error:
+            endpoint = plane.pick_instead(pool, self, error)
+        if endpoint is None:
+            if last is None and pool.endpoints and all(e.overloaded for e in pool.endpoints):
+                plane.counters[Counter.EXHAUSTED] += 1
+                self._refuse(errors.CONNECTION_LIMIT)
+            else:
+                self._give_up(last or NOTHING_TO_CHOOSE)
+            return
+        if last is not None:
+            assert self._tried is not None
+            if self.attempt > len(pool.endpoints) and endpoint.address in self._tried:
+                self._give_up(last)
+                return
+        self.endpoint = endpoint
+        self._begin(endpoint)
+
+    def _begin(self, endpoint: Endpoint) -> None:
+        """One attempt at one endpoint: on an idle connection, or on a new one."""
+        plane = self.plane
+        plane.counters[_REQUESTS] += 1
+        plane.own_lane[endpoint.slot] += 1
+        self._counted = True
+        timeout = plane.settings.endpoint_timeout
+        self.deadline = plane.clock.now + timeout if timeout > 0 and not self.upgrade else 0.0
+        connections = endpoint.connections
+        if connections is None:
+            connections = endpoint.connections = Connections()
+        backend = None if self._fresh else connections.take(self.request.method in IDEMPOTENT)
+        if backend is not None:
+            self._send(backend)
+        else:
+            self._dialling = plane.loop.create_task(self._dial(endpoint))
+
+    async def _dial(self, endpoint: Endpoint) -> None:
+        outcome = await dial(self.plane, endpoint)
+        self._dialling = None
+        if isinstance(outcome, Failure):
+            self.attempt_failed(outcome, stale=False)
+            return
+        if self._finished or not outcome.usable:
+            outcome.close()
+            if not self._finished:
+                self.attempt_failed(Failure("EOF", Retry.ALWAYS, False), stale=False)
+            return
+        outcome.connections = endpoint.connections
+        if outcome.connections is None:  # a changed registration took the pool over while we dialled
+            outcome.connections = endpoint.connections = Connections()
+        self._send(outcome)
+
+    def _send(self, backend: BackendH1) -> None:
+        self.backend = backend
+        head = self._lines + self.endpoint.head_lines  # type: ignore[union-attr]
+        if self.request.body == NO_BODY:
+            backend.send_whole(self, head)
+            return
+        assert self._replay is not None
+        backend.start(self, head + b"".join(self._replay))
+        if self.bytes_in > self.plane.settings.replay_bytes:
+            self._replay = None
+            self.frontend.resume_reading()
+        if self.request_done:
+            backend.finish()
+
+    def attempt_failed(self, failure: Failure, *, stale: bool) -> None:
+        """The attempt came to nothing. `stale`: on a connection that had been idle, and no byte came back."""
+        self.backend = None
+        endpoint = self.endpoint
+        assert endpoint is not None
+        self._uncount()
+        if self._finished:
+            return
+        plane = self.plane
+        retry = self._may_repeat(failure)
+        plane.log_failure(self, failure, retry, stale)
+        if failure.marks:
+            endpoint.failed_at = plane.clock.now
+        if self.responding:
+            # The head is out: all that is left is to cut the connection, so that nobody takes the rest for complete.
+            self.router_error = f"endpoint_failure ({failure.reason})"
+            self._finish()
+            self.frontend.abort()
+            return
+        if retry and stale and not self._fresh:
+            # The peer closed an idle connection: that was no attempt. A fresh connection shows whether it lives.
+            self._fresh = True
+            self._begin(endpoint)
+            return
+        if not retry or self.attempt >= plane.settings.max_attempts:
+            self._give_up(failure)
+            return
+        if self._tried is None:
+            self._tried = set()
+        self._tried.add(endpoint.address)
+        self._next_attempt(failure)
+
+    def _may_repeat(self, failure: Failure) -> bool:
+        if failure.retry is Retry.NEVER or self._replay is None:
+            return False
+        if failure.retry is Retry.ALWAYS:
+            return True
+        return self.request.method in IDEMPOTENT or bool(
+            self.header(b"idempotency-key") or self.header(b"x-idempotency-key")
+        )
+
+    def _give_up(self, failure: Failure) -> None:
+        self.plane.counters[Counter.BAD_GATEWAYS] += 1
+        self._answer(errors.endpoint_failure(502, failure.reason))
+
+    def _stop_attempt(self) -> None:
+        if self._dialling is not None:
+            self._dialling.cancel()
+            self._dialling = None
+        if self.backend is not None:
+            self.backend.abort()
+            self.backend = None
+        self._uncount()
+
+    def _uncount(self) -> None:
+        if self._counted:
+            self._counted = False
+            assert self.endpoint is not None
+            self.plane.own_lane[self.endpoint.slot] -= 1
+
+    # -------------------------------------------------------- the backend's side
+
+    def interim_head(self, head: ResponseHead) -> None:
+        """A 1xx from the backend: passed on (contract §5.5)."""
+        self.continue_by = 0.0
+        if self.request.version == b"1.1":
+            self.frontend.send_interim(head)
+
+    def switched(self, head: ResponseHead, data: bytes) -> bool:
+        """The backend's 101, with the first bytes behind it. False: it is not what was asked for."""
+        backend = self.backend
+        if not self.upgrade or head.noted.get(b"upgrade", b"").lower() != self.upgrade or backend is None:
+            return False
+        self.responding = True
+        self.status = 101
+        lines = b"Connection: Upgrade\r\nUpgrade: %b\r\n" % self.upgrade
+        if b"x-vcap-request-id" not in head.noted:
+            lines += b"X-Vcap-Request-Id: %b\r\n" % self.request_id
+        self.frontend.open_tunnel(self, head, lines, data, backend)
+        return True
+
+    def tunnel_ended(self) -> None:
+        """Both sides of the tunnel are closed."""
+        self._uncount()
+        self._finish()
+
+    def response_head(self, head: ResponseHead, data: bytes, complete: bool) -> None:
+        """The response begins: its head, the first bytes of its body, and whether that was all."""
+        self.responding = True
+        self._replay = None
+        self.continue_by = 0.0
+        self.status = head.status
+        lines = b"" if b"x-vcap-request-id" in head.noted else b"X-Vcap-Request-Id: %b\r\n" % self.request_id
+        trace_key = self.plane.trace_key
+        if trace_key and self.request.noted.get(b"x-vcap-trace") == trace_key:
+            assert self.endpoint is not None
+            lines += self.plane.trace_lines(self.endpoint)
+        if b"trailer" in head.noted and head.body == CHUNKED and self.takes_trailers:
+            lines += b"Trailer: %b\r\n" % head.noted[b"trailer"]
+        if head.body == NO_BODY:
+            data = b""
+        self.bytes_out = len(data)
+        self.frontend.send_head(head, lines, data)
+        if complete:
+            self.response_complete([])
+
+    def response_body(self, data: bytes) -> None:
+        """Bytes of the response body, framing taken off."""
+        self.bytes_out += len(data)
+        self.frontend.send_body(data)
+
+    def response_complete(self, trailers: HeaderList) -> None:
+        """The response ended as it should. Its trailers pass if the client takes any (RFC 9110 §10.1.4)."""
+        self.backend = None
+        self._counted = False
+        self.plane.own_lane[self.endpoint.slot] -= 1  # type: ignore[union-attr]
+        self._finished = True
+        self.plane.account(self)
+        if trailers and not self.takes_trailers:
+            trailers = []
+        self.frontend.finish(trailers)
+
+    def backend_full(self) -> None:
+        """The backend reads more slowly than the client writes."""
+        self.frontend.pause_reading()
+
+    def backend_drained(self) -> None:
+        """The backend has caught up."""
+        self.frontend.resume_reading()
+
+    # -------------------------------------------------------- answers of our own
+
+    def _unknown_route(self) -> None:
+        plane = self.plane
+        plane.counters[Counter.BAD_REQUESTS] += 1
+        if plane.settings.debug_404 and plane.ask_route is not None:
+            self._dialling = plane.loop.create_task(self._explain(plane.ask_route))
+        else:
+            self._answer(
+                errors.error_answer(errors.UNKNOWN_ROUTE, self.request.raw_host, self.plane.missing_route_hints())
+            )
+
+    async def _explain(self, ask: Any) -> None:
+        lines = await ask(self.request.host.decode("utf-8", "replace"))
+        self._dialling = None
+        if not self._finished:
+            hints = [*self.plane.missing_route_hints(), *lines]
+            self._answer(errors.error_answer(errors.UNKNOWN_ROUTE, self.request.raw_host, hints))
+
+    def _refuse(self, row: errors.ErrorRow) -> None:
+        if row.number <= 7:
+            self.plane.counters[Counter.BAD_REQUESTS] += 1
+        self._answer(errors.error_answer(row, self.request.raw_host))
+
+    def _answer(self, answer: errors.Answer) -> None:
+        self.responding = True
+        self.continue_by = 0.0
+        self.status = answer.status
+        self.router_error = answer.router_error
+        body = answer.body if self.request.method != b"HEAD" else b""
+        self.bytes_out = len(body)
+        self.frontend.send_answer(answer, body)
+        self._finish()
+        self.frontend.next_request()
+
+    # -------------------------------------------------------- time and the end
+
+    def check(self, now: float) -> None:
+        """Called at every tick of the clock."""
+        if self.continue_by and now >= self.continue_by:
+            self.continue_by = 0.0
+            self.frontend.send_continue()
+        if self.deadline and now >= self.deadline and self._counted:
+            self._stop_attempt()
+            self.attempt_failed(TIMED_OUT, stale=False)
+
+    def _finish(self) -> None:
+        if not self._finished:
+            self._finished = True
+            self.plane.account(self)

@@ -1,0 +1,312 @@
+"""The data plane of one worker: table, parsers, connections, clock, accounting, put together.
+
+Whoever runs it (the worker process, or control itself with `workers: 0`) feeds it settings and table operations, has
+it listen, and collects its figures. It does not know where any of that comes from.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterator
+from time import time_ns
+from typing import TYPE_CHECKING
+
+from router.balance.round_robin import RoundRobin
+from router.balance.strategy import Strategy, StrategyError, load_strategy
+from router.http.forwarded import RequestIds
+from router.http.request import RequestParser
+from router.http.response import ResponseParser
+from router.messages import GroupStats, HealthState, Stats, TablePart, WorkerSettings
+from router.observe import histogram
+from router.observe.access_log import AccessLog
+from router.observe.counters import COUNT, RESPONSE_CLASSES, Counter
+from router.observe.log import Log
+from router.proxy.attempts import Failure
+from router.proxy.clock import Clock
+from router.proxy.frontend_h1 import FrontendH1
+from router.table.endpoint import Endpoint, Loads
+from router.table.pool import Pool
+from router.table.routes import RouteTable
+
+if TYPE_CHECKING:
+    from router.in_flight import InFlight
+    from router.proxy.backend_h1 import BackendH1
+    from router.proxy.exchange import Exchange
+    from router.proxy.tunnel import Tunnel
+
+BACKLOG = 4096
+"""Connections that may wait to be accepted, per listening socket."""
+_DUMP_CHUNK = 256
+_READ_SLACK = 4096
+"""Bytes above `max_request_header_bytes` that are still read, so that the router's own 431 can be given (§8.3)."""
+
+
+class Plane:
+    """One worker's data plane. `in_flight` is the block of counts, with this worker's lane."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, in_flight: InFlight, log: Log) -> None:
+        self.loop = loop
+        self.log = log
+        self.in_flight = in_flight
+        self.own_lane = in_flight.own
+        self.clock = Clock(loop)
+        self.clock.on_tick(self._tick)
+        self.loads = Loads(in_flight)
+        self.health = HealthState(healthy=False)
+        self.ask_route: Callable[[str], Awaitable[list[str]]] | None = None
+        """Asks control about a host that is not in the table (`debug_404`)."""
+        self.request_ids = RequestIds()
+        self.parse_request = RequestParser().parse
+        self.parse_response = ResponseParser().parse
+        self.counters = [0] * COUNT
+        self.frontends: dict[FrontendH1, None] = {}
+        """Client connections, the oldest first."""
+        self.backends: set[BackendH1] = set()
+        self.tunnels: set[Tunnel] = set()
+        self.access_log: AccessLog | None = None
+        self.stopping = False
+        self._servers: list[asyncio.AbstractServer] = []
+        self._quiet: asyncio.Event | None = None
+        self._latency: dict[int, int] = defaultdict(int)
+        self._apps: dict[str, int] = defaultdict(int)
+        self._components: dict[str, GroupStats] = {}
+        self._strategies: dict[str, type[Strategy]] = {}
+        self._broken: set[str] = set()
+        self.configure(WorkerSettings())
+        self.table = self.new_table()
+
+    # -------------------------------------------------------- settings and table
+
+    def configure(self, settings: WorkerSettings) -> None:
+        """Take over settings, also while running. An access log that can't be opened is logged, and none is written."""
+        self.settings = settings
+        self.health_agent = settings.healthcheck_user_agent.encode() or None
+        self.trace_key = settings.trace_key.encode()
+        self.max_head = settings.max_request_head + _READ_SLACK
+        self.upgrades = frozenset(token.lower().encode() for token in settings.upgrades) - {b"h2c"}
+        """Protocols that are tunnelled when a client asks for them by `Upgrade`, lower case."""
+        self.backend_connection_line = b"Connection: close\r\n" if settings.disable_keep_alives else b""
+        self.loads.max_conns = settings.max_conns
+        self.loads.failed_mark_seconds = settings.failed_mark_seconds
+        self.clock.interval = _tick_interval(settings)
+        self._strategies.clear()
+        self._broken.clear()
+        self._open_access_log(settings)
+
+    def _open_access_log(self, settings: WorkerSettings) -> None:
+        if self.access_log is not None:
+            self.access_log.close()
+            self.access_log = None
+        if settings.access_log_file:
+            try:
+                self.access_log = AccessLog(settings)
+            except OSError as error:
+                self.log.error(
+                    "error-creating-accesslog-file",
+                    file=settings.access_log_file,
+                    error=error.strerror or str(error),
+                )
+
+    def new_table(self) -> RouteTable:
+        """An empty table, to be filled and then put in force with `swap_table`."""
+        return RouteTable(self.loads, self.make_strategy)
+
+    def swap_table(self, table: RouteTable) -> None:
+        """Put `table` in force in one step; connections and failure marks of the old one are taken over."""
+        old, self.table = self.table, table
+        table.inherit(old)
+
+    def dump(self) -> Iterator[TablePart]:
+        """The table in force, in parts, for a restarted control."""
+        pools = list(self.table.dump())
+        for start in range(0, max(len(pools), 1), _DUMP_CHUNK):
+            yield TablePart(pools[start : start + _DUMP_CHUNK], start + _DUMP_CHUNK >= len(pools))
+
+    def make_strategy(self, name: str) -> Strategy:
+        """A strategy object for one pool. A strategy that can't be had is logged once, and round robin stands in."""
+        found = self._strategies.get(name)
+        if found is None:
+            found = self._strategies[name] = self._load_strategy(name)
+        try:
+            return found()
+        except Exception as error:
+            self._strategy_broke(name, error)
+            return RoundRobin()
+
+    def _load_strategy(self, name: str) -> type[Strategy]:
+        try:
+            return load_strategy(name, self.settings.strategies.get(name, ""))
+        except StrategyError as error:
+            if name != "round-robin":
+                self._strategy_broke(name, error)
+            return RoundRobin
+
+    def _strategy_broke(self, name: str, error: Exception) -> None:
+        if name not in self._broken:
+            self._broken.add(name)
+            self.log.error("balancing-strategy-failed", strategy=name, error=str(error), instead="round-robin")
+
+    def pick_instead(self, pool: Pool, request: Exchange, error: Exception) -> Endpoint | None:
+        """The pool's strategy raised `error` (a broken plug-in): it loses the pool to round robin, which picks."""
+        self._strategy_broke(pool.algorithm, error)
+        pool.strategy = stand_in = RoundRobin()
+        request.scratch = None
+        return stand_in.pick(pool, request)
+
+    # -------------------------------------------------------- life
+
+    async def listen(self, sockets: list[socket.socket]) -> None:
+        """Accept connections on these bound sockets."""
+        self.clock.start()
+        for sock in sockets:
+            server = await self.loop.create_server(lambda: FrontendH1(self), sock=sock, backlog=BACKLOG)
+            self._servers.append(server)
+
+    async def stop(self, grace: float) -> None:
+        """Stop listening, let requests in flight end within `grace` seconds, then cut what is left."""
+        self.stopping = True
+        for server in self._servers:
+            server.close()
+        self._servers.clear()
+        self._quiet = asyncio.Event()
+        for frontend in list(self.frontends):
+            frontend.stop()
+        self.clock.interval = min(self.clock.interval, 0.05)
+        try:
+            async with asyncio.timeout(grace):
+                while any(frontend.exchange is not None for frontend in self.frontends):
+                    self._quiet.clear()
+                    await self._quiet.wait()
+        except TimeoutError:
+            pass
+        for frontend in list(self.frontends):
+            if frontend.exchange is not None:
+                frontend.transport.abort()
+        for tunnel in list(self.tunnels):
+            tunnel.close()
+        for backend in list(self.backends):
+            backend.transport.abort()
+        self.clock.stop()
+        await asyncio.sleep(0)  # connections learn of their end in the next turn of the loop, and are logged there
+        if self.access_log is not None:
+            self.access_log.close()
+            self.access_log = None
+
+    def make_room(self) -> bool:
+        """A connection more than allowed has come: close the one that has been idle longest. False: none is idle."""
+        for frontend in self.frontends:
+            if frontend.idle:
+                frontend.stop()
+                return True
+        return False
+
+    def _tick(self, now: float) -> None:
+        self.loads.now = now
+        for frontend in list(self.frontends):
+            frontend.check(now)
+        limit = self.settings.backend_idle_timeout
+        swept = set()
+        for tunnel in list(self.tunnels):
+            tunnel.check(now)
+        for backend in list(self.backends):
+            connections = backend.connections
+            if connections is not None and connections not in swept:
+                swept.add(connections)
+                connections.sweep(now, limit)
+        if self.access_log is not None:
+            self.access_log.flush()
+
+    # -------------------------------------------------------- what error pages and traces say
+
+    def missing_route_hints(self) -> list[str]:
+        """Lines for the page of an unknown route: what to check."""
+        hints = ["Check the host's spelling, and that the app runs and has registered this route."]
+        if self.health.bus_note:
+            hints.append(f"This router is {self.health.bus_note}, so it may not know every route.")
+        return hints
+
+    def trace_lines(self, endpoint: Endpoint) -> bytes:
+        """Header lines for a response to a traced request (contract §5.5)."""
+        return (
+            f"X-Vcap-Router: {self.settings.router_ip}\r\n"
+            f"X-Vcap-Backend: {endpoint.address}\r\nX-Cf-RouteEndpoint: {endpoint.address}\r\n"
+        ).encode()
+
+    def log_failure(self, exchange: Exchange, failure: Failure, retry: bool, stale: bool) -> None:
+        """A failed attempt goes to the event log (contract §12.5); a stale connection is no failure worth a line."""
+        endpoint = exchange.endpoint
+        if endpoint is None or (stale and retry):
+            return
+        spec = endpoint.spec
+        about = {"ApplicationId": spec.app, "Addr": spec.address, "Tags": dict(spec.tags or ())}
+        self.log.error(
+            "backend-endpoint-failed",
+            **{
+                "route-endpoint": about,
+                "attempt": exchange.attempt,
+                "vcap_request_id": exchange.request_id.decode(),
+                "error": failure.reason,
+                "retriable": retry,
+            },
+        )
+        if failure.marks:
+            self.log.error("endpoint-marked-as-ineligible", **{"route-endpoint": about})
+
+    # -------------------------------------------------------- accounting
+
+    def account(self, exchange: Exchange) -> None:
+        """One request is over: count it and log it."""
+        ended = time_ns()
+        endpoint = exchange.endpoint
+        if endpoint is not None:
+            slot = RESPONSE_CLASSES[exchange.status]
+            self.counters[slot] += 1
+            bucket = histogram.bucket((ended - exchange.received) // 1000)
+            self._latency[bucket] += 1
+            spec = endpoint.spec
+            self._apps[spec.app] += 1
+            if spec.tags:
+                self._account_component(endpoint.component, slot, bucket, exchange.attempt)
+        if self.access_log is not None:
+            self.access_log.record(exchange, ended)
+        if self._quiet is not None:
+            self._quiet.set()
+
+    def _account_component(self, name: str, slot: int, bucket: int, attempts: int) -> None:
+        if not name:
+            return
+        group = self._components.get(name)
+        if group is None:
+            group = self._components[name] = GroupStats(responses=[0] * 5)
+        group.requests += attempts
+        group.responses[slot - Counter.RESPONSES_2XX] += 1
+        group.latency[bucket] = group.latency.get(bucket, 0) + 1
+
+    def stats(self) -> Stats:
+        """Figures for control: totals, and what came since the last call."""
+        stats = Stats(
+            counters=list(self.counters),
+            latency=self._latency,
+            apps=self._apps,
+            components=self._components,
+            in_flight=sum(frontend.exchange is not None for frontend in self.frontends) + len(self.tunnels),
+            connections=len(self.frontends) + len(self.tunnels),
+        )
+        self._apps.pop("", None)
+        self._latency, self._apps, self._components = defaultdict(int), defaultdict(int), {}
+        return stats
+
+
+def _tick_interval(settings: WorkerSettings) -> float:
+    """Fine enough that no time-out is late by more than a quarter of itself, but at most a tick a second."""
+    limits: list[float] = [
+        settings.endpoint_timeout,
+        settings.frontend_idle_timeout,
+        settings.read_header_timeout,
+        settings.client_body_timeout,
+        settings.client_send_timeout,
+        settings.backend_idle_timeout,
+    ]
+    return max(0.05, min([1.0, *(limit / 4 for limit in limits if limit > 0)]))

@@ -1,0 +1,169 @@
+"""One endpoint as a worker knows it: where it is, whose it is, and whether it may be picked.
+
+Everything that a request needs from an endpoint is made once, here: the address, and the header lines that name the
+instance. Whether it may be picked is the `available` property; strategies ask nothing else (style rule 7).
+
+In-flight counts live outside, in a block shared by all workers (`Loads`), one slot per address: two endpoints with
+one address (a port reused by another app) share a slot, as they share a machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from router.messages import EndpointSpec
+
+LogFields = tuple[bytes, bytes]
+
+
+class Counts(Protocol):
+    """The shared in-flight block: the lanes of all workers, each a sequence of counts by slot."""
+
+    @property
+    def lanes(self) -> Sequence[Sequence[int]]: ...
+
+
+class Loads:
+    """What all endpoints of a table share: counts, limits, the coarse clock."""
+
+    __slots__ = ("counts", "failed_mark_seconds", "max_conns", "now")
+
+    def __init__(self, counts: Counts) -> None:
+        self.counts = counts
+        self.max_conns = 0
+        """Requests in flight at which an endpoint is overloaded; 0 = never (contract §4.4)."""
+        self.failed_mark_seconds = 30.0
+        """How long a failure mark lasts (contract §4.1)."""
+        self.now = 0.0
+        """Monotonic seconds, set by the worker's clock."""
+
+
+class Endpoint:
+    """One endpoint of one or more pools. `id` is control's number for it, `slot` its place in the counts."""
+
+    __slots__ = (
+        "_head_lines",
+        "_log_fields",
+        "address",
+        "connections",
+        "failed_at",
+        "id",
+        "loads",
+        "slot",
+        "spec",
+    )
+
+    def __init__(self, id: int, slot: int, spec: EndpointSpec, loads: Loads) -> None:
+        self.id = id
+        self.slot = slot
+        self.spec = spec
+        self.loads = loads
+        self.address = spec.address
+        self.failed_at = 0.0
+        """When an attempt failed (monotonic seconds), 0 = no mark (contract §4.6)."""
+        self.connections: Any = None
+        """The pool of idle connections, made by the proxy on first use (`proxy.connections`)."""
+        self._head_lines = b""
+        self._log_fields: Any = None
+
+    @property
+    def head_lines(self) -> bytes:
+        """The last lines of a request head: they tell a backend who it is (contract §5.3), then comes the empty line.
+
+        Made on first use, most never are.
+        """
+        if not self._head_lines:
+            self._head_lines = _instance_lines(self.spec)
+        return self._head_lines
+
+    def log_fields(self, make: Callable[[EndpointSpec], LogFields]) -> LogFields:
+        """What the access log says of this endpoint; made by `make` on first use."""
+        if self._log_fields is None:
+            self._log_fields = make(self.spec)
+        return self._log_fields  # type: ignore[no-any-return]
+
+    @property
+    def component(self) -> str:
+        """The tag `component`, under which figures are kept (contract §11.4); "" without it."""
+        for name, value in self.spec.tags or ():
+            if name == "component":
+                return value
+        return ""
+
+    @property
+    def in_flight(self) -> int:
+        """Requests in flight here, over all workers of this router."""
+        total = 0
+        slot = self.slot
+        for lane in self.loads.counts.lanes:
+            total += lane[slot]
+        return total
+
+    @property
+    def overloaded(self) -> bool:
+        """At its connection limit (contract §4.4)."""
+        limit = self.loads.max_conns
+        return limit > 0 and self.in_flight >= limit
+
+    @property
+    def failed(self) -> bool:
+        """Marked failed and the mark not yet old; an old mark is dropped here (contract §4.1)."""
+        if not self.failed_at:
+            return False
+        if self.loads.now - self.failed_at >= self.loads.failed_mark_seconds:
+            self.failed_at = 0.0
+            return False
+        return True
+
+    @property
+    def available(self) -> bool:
+        """May be picked: neither marked failed nor overloaded."""
+        return not (self.failed_at and self.failed) and not (self.loads.max_conns and self.overloaded)
+
+    def succeed(self, old: Endpoint) -> None:
+        """Take the place of `old` after a changed registration of the same address.
+
+        The failure mark is kept (contract §4.6); idle connections too while the peer's identity is the same (§2.4).
+        """
+        self.failed_at = old.failed_at
+        if self.connections is None and same_peer(self.spec, old.spec):
+            self.connections, old.connections = old.connections, None
+
+
+def same_peer(a: EndpointSpec, b: EndpointSpec) -> bool:
+    """Connections made for `a` are good for `b`."""
+    return (a.host, a.port, a.tls, a.protocol, a.server_cert_domain_san) == (
+        b.host,
+        b.port,
+        b.tls,
+        b.protocol,
+        b.server_cert_domain_san,
+    )
+
+
+def _instance_lines(spec: EndpointSpec) -> bytes:
+    lines = (
+        f"X-CF-ApplicationID: {spec.app}\r\n"
+        f"X-CF-InstanceID: {spec.instance_id or spec.address}\r\n"
+        f"X-CF-InstanceIndex: {spec.instance_index}\r\n\r\n"
+    )
+    # A registration may carry anything; what would break a header line becomes a space.
+    return lines.encode("utf-8", "replace") if _printable(spec) else _instance_lines(_cleaned(spec))
+
+
+def _printable(spec: EndpointSpec) -> bool:
+    return (spec.app + spec.instance_id + spec.instance_index + spec.host).isprintable()
+
+
+def _cleaned(spec: EndpointSpec) -> EndpointSpec:
+    def clean(text: str) -> str:
+        return "".join(c if c.isprintable() else " " for c in text)
+
+    return EndpointSpec(
+        clean(spec.host),
+        spec.port,
+        app=clean(spec.app),
+        instance_id=clean(spec.instance_id),
+        instance_index=clean(spec.instance_index),
+    )

@@ -1,0 +1,45 @@
+"""The pool of one route: its endpoints in order of registration, and the strategy that picks among them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from router.messages import EndpointSpec
+from router.table.endpoint import Endpoint
+
+
+class Pool:
+    """All endpoints of one route key (contract §1). `strategy` is set by whoever applies the table."""
+
+    __slots__ = ("algorithm", "context_path", "endpoints", "key", "strategy")
+
+    def __init__(self, key: str, context_path: str, algorithm: str, strategy: Any) -> None:
+        self.key = key
+        self.context_path = context_path
+        self.algorithm = algorithm
+        self.strategy = strategy
+        self.endpoints: list[Endpoint] = []
+
+    def put(self, endpoint: Endpoint, replaces: int) -> None:
+        """Append, or stand in the place of the endpoint with id `replaces`."""
+        if replaces:
+            for i, old in enumerate(self.endpoints):
+                if old.id == replaces:
+                    endpoint.succeed(old)
+                    self.endpoints[i] = endpoint
+                    return
+        self.endpoints.append(endpoint)
+
+    def drop(self, id: int) -> None:
+        """Remove the endpoint with this id; the order of the rest stays (contract §4.1)."""
+        for i, endpoint in enumerate(self.endpoints):
+            if endpoint.id == id:
+                del self.endpoints[i]
+                return
+
+    def only(self, wanted: Callable[[EndpointSpec], bool], make_strategy: Callable[[str], Any]) -> Pool:
+        """A pool of those endpoints that are `wanted`, for one request."""
+        part = Pool(self.key, self.context_path, self.algorithm, make_strategy(self.algorithm))
+        part.endpoints = [endpoint for endpoint in self.endpoints if wanted(endpoint.spec)]
+        return part
