@@ -144,3 +144,7 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a file name need not be text of this locale
     app(prog_name="router")
+
+
+if __name__ == "__main__":
+    main()

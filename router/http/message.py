@@ -77,6 +77,11 @@ def without_named(headers: HeaderList, options: frozenset[bytes]) -> HeaderList:
     return [header for header in headers if header[0].lower() not in options]
 
 
+def header_text(headers: HeaderList) -> bytes:
+    """Header lines as they go out, each ending in CRLF."""
+    return b"\r\n".join(map(b": ".join, headers)) + b"\r\n" if headers else b""
+
+
 def content_length(value: bytes) -> int:
     """The one decimal number of Content-Length (RFC 9112 §6.3). Raises BadMessage."""
     if not value.isdigit() or len(value) > 18:

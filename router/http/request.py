@@ -25,6 +25,7 @@ from router.http.message import (
     HeaderList,
     RuleBook,
     content_length,
+    header_text,
     without_named,
 )
 
@@ -52,6 +53,7 @@ class RequestHead:
         "raw_host",
         "size",
         "target",
+        "text",
         "version",
     )
 
@@ -65,6 +67,8 @@ class RequestHead:
     host: bytes
     """Look-up key: lower case, no port (contract §3.1); empty if none."""
     headers: HeaderList
+    text: bytes
+    """`headers` as they go out."""
     noted: dict[bytes, bytes]
     options: frozenset[bytes]
     """Options of `Connection`, lower case."""
@@ -75,6 +79,24 @@ class RequestHead:
     """Header lines, `Host` not counted (contract §8.3)."""
     size: int
     """Bytes of the head as the contract counts them (§8.3)."""
+
+    def like(self, target: bytes, method: bytes, size: int) -> RequestHead:
+        """A request with these header lines (shared, not copied) and another request line."""
+        other = RequestHead()
+        other.method = method
+        other.target = target
+        other.size = size
+        other.version = self.version
+        other.raw_host = self.raw_host
+        other.host = self.host
+        other.headers = self.headers
+        other.text = self.text
+        other.noted = self.noted
+        other.options = self.options
+        other.keep_alive = self.keep_alive
+        other.body = self.body
+        other.header_count = self.header_count
+        return other
 
     def header(self, name: bytes) -> bytes | None:
         """Value of the first header of this lower-case name, or None."""
@@ -96,6 +118,25 @@ class _HostKeys(dict[bytes, bytes]):
         if len(self) < REMEMBERED:
             self[raw] = key
         return key
+
+
+class Recent:
+    """The header lines that came last over a connection, and what was read from them.
+
+    The requests of one client resemble each other: mostly all but the request line is the same, byte for byte. Then
+    only that line has to be read (docs/decisions/0003).
+    """
+
+    __slots__ = ("block", "request")
+
+    def __init__(self) -> None:
+        self.block = b""
+        """Everything after the target: version, header lines, empty line; empty = nothing worth remembering."""
+        self.request: RequestHead | None = None
+
+
+MAX_REMEMBERED_BLOCK = 4096
+"""Bytes of header lines that a connection remembers."""
 
 
 class RequestParser:
@@ -134,6 +175,37 @@ class RequestParser:
         noted[key] = value
 
     # -------------------------------------------------------- a head
+
+    def parse_next(self, head: bytes, recent: Recent) -> RequestHead:
+        """As `parse`, for one of several requests over a connection: `recent` carries what they have in common."""
+        end = head.find(b"\r")
+        block = head[end - 9 :]
+        if block == recent.block:
+            known = recent.request
+            assert known is not None
+            # The line has to be read all the same: by the same parser, as the only line of a head.
+            self._target = b""
+            parser = self._parser or httptools.HttpRequestParser(self)
+            self._parser = None
+            try:
+                parser.feed_data(head[:end] + b"\r\n\r\n")
+            except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+                return self.parse(head)
+            self._parser = parser
+            target = self._target
+            if target[:1] == b"/" and b"#" not in target:
+                return known.like(target, parser.get_method(), len(head) - 2)
+        request = self.parse(head)
+        if (
+            request.body == NO_BODY
+            and request.keep_alive
+            and request.version == b"1.1"
+            and request.raw_host == request.noted.get(b"host")
+            and len(block) <= MAX_REMEMBERED_BLOCK
+        ):
+            recent.block = block
+            recent.request = request
+        return request
 
     def parse(self, head: bytes) -> RequestHead:
         """Parse one head, from the request line to the empty line. Raises BadMessage with the status to answer."""
@@ -189,6 +261,7 @@ class RequestParser:
             target, raw_host = self._aim(request, target, raw_host)
         request.target = target
         request.raw_host = raw_host
+        request.text = header_text(request.headers)
         request.host = self._host_keys[raw_host]
         return request
 

@@ -21,6 +21,7 @@ from router.http.message import (
     HeaderList,
     RuleBook,
     content_length,
+    header_text,
     without_named,
 )
 
@@ -42,10 +43,12 @@ STATUS_LINES_10 = [line.replace(b"HTTP/1.1", b"HTTP/1.0", 1) for line in STATUS_
 class ResponseHead:
     """One response without its body. `headers` are passed on, `noted` is for the router's own use."""
 
-    __slots__ = ("body", "headers", "keep_alive", "length", "noted", "status")
+    __slots__ = ("body", "headers", "keep_alive", "length", "noted", "status", "text")
 
     status: int
     headers: HeaderList
+    text: bytes
+    """`headers` as they go out."""
     noted: dict[bytes, bytes]
     body: int
     """Bytes of body, 0 for none, CHUNKED, UNTIL_CLOSE."""
@@ -107,6 +110,7 @@ class ResponseParser:
             options = CONNECTION_OPTIONS[connection]
             response.headers = headers if options <= OWN_OPTIONS else without_named(headers, options)
             response.keep_alive = b"close" not in options and (version == b"1.1" or b"keep-alive" in options)
+        response.text = header_text(response.headers)
         length = response.length = noted.get(b"content-length")
         if length is not None:
             if self._repeated:

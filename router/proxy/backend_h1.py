@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 ONE_WRITE = 16 * 1024
 """Bytes that the system takes from an idle connection whole or not at all: less than its smallest send buffer."""
+MAX_REMEMBERED_HEAD = 4096
+"""Bytes of a response head that a connection remembers."""
 _HEAD, _LENGTH, _CHUNKED, _UNTIL_CLOSE = range(4)
 
 
@@ -41,6 +43,8 @@ class BackendH1(asyncio.Protocol):
         # from request to request
         "idle_since",
         "served",
+        "_recent",
+        "_recent_raw",
         # per request
         "_buffer",
         "_bulk",
@@ -71,6 +75,9 @@ class BackendH1(asyncio.Protocol):
         self._left = 0
         self._sent = False
         self._state = _HEAD
+        self._recent_raw = b""
+        """The last response head, as it came: a backend asked for the same again says the same again."""
+        self._recent: ResponseHead | None = None
 
     # -------------------------------------------------------- from the exchange
 
@@ -212,11 +219,17 @@ class BackendH1(asyncio.Protocol):
             if end > plane.settings.max_response_head:
                 self._fail(exchange, Failure(_too_long(plane.settings.max_response_head), Retry.NEVER, False))
                 return
-            try:
-                head = plane.parse_response(data[:end], exchange.request.method)
-            except BadMessage as bad:
-                self._fail(exchange, malformed(bad.reason))
-                return
+            raw = data[:end]
+            if raw == self._recent_raw and exchange.request.method != b"HEAD":
+                head = cast(ResponseHead, self._recent)
+            else:
+                try:
+                    head = plane.parse_response(raw, exchange.request.method)
+                except BadMessage as bad:
+                    self._fail(exchange, malformed(bad.reason))
+                    return
+                if head.length is not None and end <= MAX_REMEMBERED_HEAD and exchange.request.method != b"HEAD":
+                    self._recent_raw, self._recent = raw, head
             limit = plane.settings.max_response_headers
             if limit and len(head.headers) > limit:
                 self._fail(exchange, Failure("Too many response headers", Retry.NEVER, False))

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from router.table.endpoint import Endpoint
     from router.table.pool import Pool
 
-_SEPARATOR = b": ".join
 _REQUESTS = int(Counter.REQUESTS)
 CONTINUE_WAIT = 1.0
 """Seconds to wait for a backend's 100 before the router sends its own (contract §8.5)."""
@@ -158,7 +157,6 @@ class Exchange:
         sent = noted.get(b"x-forwarded-for")
         xff = self.forwarded_for = b"%b, %b" % (sent, self.client) if sent else self.client
         proto = self.forwarded_proto = forwarded_proto(noted.get(b"x-forwarded-proto"), False, settings)
-        headers = request.headers
         if request.body == NO_BODY:
             framing = b"Content-Length: 0\r\n" if request.method in BODY_EXPECTED else b""
         elif request.body == CHUNKED:
@@ -175,8 +173,8 @@ class Exchange:
                 b" HTTP/1.1\r\nHost: ",
                 request.raw_host,
                 b"\r\n",
-                b"\r\n".join(map(_SEPARATOR, headers)),
-                b"\r\nX-Forwarded-For: " if headers else b"X-Forwarded-For: ",
+                request.text,
+                b"X-Forwarded-For: ",
                 xff,
                 b"\r\nX-Forwarded-Proto: ",
                 proto,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, cast
 from router.http.errors import Answer, refusal, status_line
 from router.http.framing import ChunkedReader, LengthReader, chunk, last_chunk
 from router.http.message import NO_BODY, BadMessage, HeaderList
+from router.http.request import Recent
 from router.http.response import STATUS_LINES, ResponseHead
 from router.observe.counters import Counter
 from router.proxy.bulk import HIGH_WATER, LONG, BulkReader
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from router.proxy.backend_h1 import BackendH1
     from router.proxy.plane import Plane
 
-_SEPARATOR = b": ".join
 MAX_PIPELINED = 64 * 1024
 """Bytes of further requests taken in while one is being answered."""
 MAX_DISCARDED = 256 * 1024
@@ -49,6 +49,7 @@ class FrontendH1(asyncio.Protocol):
         "_partial",
         "_paused",
         "_pumping",
+        "_recent",
         "_served",
         "_since",
         "_unsent",
@@ -74,6 +75,7 @@ class FrontendH1(asyncio.Protocol):
         """Some of a head is there, or none of the first: the time for a head runs."""
         self._paused = False
         self._pumping = False
+        self._recent = Recent()
         self._served = 0
         self._unsent = 0
         self._since = 0.0
@@ -162,7 +164,7 @@ class FrontendH1(asyncio.Protocol):
             self._reject(431, "request head too large")
             return False
         try:
-            request = plane.parse_request(data[:end])
+            request = plane.parse_request(data[:end], self._recent)
         except BadMessage as bad:
             self._reject(bad.status, bad.reason)
             return False
@@ -256,15 +258,13 @@ class FrontendH1(asyncio.Protocol):
 
     def send_interim(self, head: ResponseHead) -> None:
         """A 1xx response."""
-        lines = b"".join([b"%b: %b\r\n" % header for header in head.headers])
-        self.transport.write(b"%b%b\r\n" % (STATUS_LINES[head.status], lines))
+        self.transport.write(b"%b%b\r\n" % (STATUS_LINES[head.status], head.text))
 
     def open_tunnel(
         self, exchange: Exchange, head: ResponseHead, lines: bytes, data: bytes, backend: BackendH1
     ) -> None:
         """Send the 101 and join the two connections; bytes that either side sent early are not lost."""
-        headers = b"".join([b"%b: %b\r\n" % header for header in head.headers])
-        self.transport.write(b"%b%b%b\r\n%b" % (STATUS_LINES[101], headers, lines, data))
+        self.transport.write(b"%b%b%b\r\n%b" % (STATUS_LINES[101], head.text, lines, data))
         early, self._buffer = self._buffer, b""
         self.exchange = None
         self.plane.frontends.pop(self, None)
@@ -297,13 +297,11 @@ class FrontendH1(asyncio.Protocol):
             status, connection = STATUS_LINES[head.status], b"\r\n"
         else:
             status, connection = status_line(head.status, version), self._connection_line(version) + b"\r\n"
-        headers = head.headers
         self.transport.write(
             b"".join(
                 (
                     status,
-                    b"\r\n".join(map(_SEPARATOR, headers)),
-                    b"\r\n" if headers else b"",
+                    head.text,
                     lines,
                     b"" if b"date" in head.noted else self.plane.clock.date_line,
                     framing,

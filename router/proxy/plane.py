@@ -58,7 +58,7 @@ class Plane:
         self.ask_route: Callable[[str], Awaitable[list[str]]] | None = None
         """Asks control about a host that is not in the table (`debug_404`)."""
         self.request_ids = RequestIds()
-        self.parse_request = RequestParser().parse
+        self.parse_request = RequestParser().parse_next
         self.parse_response = ResponseParser().parse
         self.counters = [0] * COUNT
         self.frontends: dict[FrontendH1, None] = {}
