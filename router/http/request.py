@@ -32,6 +32,7 @@ from router.http.message import (
 _HOST = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=%-]*|\[[0-9A-Fa-f:.%A-Za-z0-9]+\])(?::[0-9]*)?\Z")
 _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
 _ABSOLUTE = re.compile(rb"[Hh][Tt][Tt][Pp][Ss]?://([^/?#]*)(.*)\Z", re.DOTALL)
+_VERSIONS = {b" HTTP/1.1": b"1.1", b" HTTP/1.0": b"1.0"}
 _NO_OPTIONS: frozenset[bytes] = frozenset()
 _SINGLE = frozenset((b"host", b"content-length"))
 BODY_EXPECTED = frozenset((b"POST", b"PUT", b"PATCH"))
@@ -231,9 +232,10 @@ class RequestParser:
         except httptools.HttpParserError as error:
             raise BadMessage(400, str(error)) from None
         end = head.find(b"\r")
-        version = request.version = head[end - 3 : end]  # llhttp has checked that the line ends in HTTP/x.y
-        if version != b"1.1" and version != b"1.0":
+        version = _VERSIONS.get(head[end - 9 : end], b"")
+        if not version:  # llhttp takes a line without a version for HTTP/0.9, and 0.9 and 2.0 for versions like others
             raise BadMessage(505, "unsupported protocol version")
+        request.version = version
         if self._repeated:
             raise BadMessage(400, f"more than one {self._repeated.decode()} header")
         request.noted = noted

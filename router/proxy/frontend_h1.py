@@ -30,6 +30,7 @@ MAX_DISCARDED = 256 * 1024
 """Bytes of an unwanted request body that are read to keep the connection; more than that closes it (contract §8.4)."""
 LINGER = 2.0
 """Seconds in which a closing connection still takes in what the client sends, so that it gets to read our answer."""
+_SPACE = 0x20
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -156,9 +157,8 @@ class FrontendH1(asyncio.Protocol):
         end = data.find(b"\r\n\r\n") + 4
         if end < 4:
             return self._partial_head(data)
-        if data[:2] == b"\r\n":  # RFC 9112 §2.2: an empty line before a request line is forgiven
-            self._buffer = data[2:]
-            return len(self._buffer) > 0
+        if data[0] <= _SPACE:
+            return self._before_head(data)
         plane = self.plane
         if end > plane.max_head:
             self._reject(431, "request head too large")
@@ -188,9 +188,8 @@ class FrontendH1(asyncio.Protocol):
         return True
 
     def _partial_head(self, data: bytes) -> bool:
-        if data[:2] == b"\r\n":
-            self._buffer = data[2:]
-            return len(self._buffer) > 0
+        if data[0] <= _SPACE and data != b"\r":
+            return self._before_head(data)
         if not self._partial:
             self._partial = True
             self._since = self.plane.clock.now
@@ -200,6 +199,14 @@ class FrontendH1(asyncio.Protocol):
             self._reject(400, "bare LF in the request head")
         elif b"\0" in data:
             self._reject(400, "NUL in the request head")
+        return False
+
+    def _before_head(self, data: bytes) -> bool:
+        """An empty line before a request line is forgiven (RFC 9112 §2.2), any other white space is not."""
+        if data.startswith(b"\r\n"):
+            self._buffer = data[2:]
+            return len(self._buffer) > 0
+        self._reject(400, "white space before the request line")
         return False
 
     def _take_body(self, body: LengthReader | ChunkedReader) -> None:
