@@ -1,0 +1,194 @@
+"""What the router tells operators over HTTP (contract §11.1, §11.2): health, `/varz`, `/routes`.
+
+Two listeners: the status port with everything, and one on 127.0.0.1 with `/routes` only. Health needs no password;
+what shows routes or figures does. In the deprecated mode the status port asks for the password before it says that a
+path doesn't exist, as the old component did.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import errno
+import hmac
+from collections.abc import Awaitable, Callable, Iterator
+from itertools import islice
+from typing import Any
+
+import msgspec
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from router.messages import EndpointSpec
+
+HEALTH_HEADERS = {"Cache-Control": "private, max-age=0", "Expires": "0"}
+ALIVE = "/is-process-alive-do-not-use-for-loadbalancing"
+_OPEN = frozenset(("/health", "/healthz", ALIVE))
+_PROTECTED = frozenset(("/routes", "/varz"))
+_TIMEOUT = 10.0  # seconds (contract §8.1)
+_CHUNK = 500
+"""Routes encoded between two turns of the event loop."""
+
+Routes = Callable[[], Iterator[tuple[str, list[EndpointSpec]]]]
+
+_encode = msgspec.json.encode
+
+
+class StatusError(Exception):
+    """A listener that can't be had; the message names the key, the port and what to do."""
+
+
+class StatusServer:
+    """The listeners. `health()` gives the reason for being unwell, or ""; `routes()` the table, bit by bit."""
+
+    def __init__(
+        self,
+        *,
+        health: Callable[[], str],
+        varz: Callable[[], dict[str, Any]],
+        routes: Routes,
+        credentials: tuple[str, str],
+        deprecated: bool = False,
+    ) -> None:
+        self._health = health
+        self._varz = varz
+        self._routes = routes
+        self._credentials = credentials
+        self._deprecated = deprecated
+        self._runners: list[web.AppRunner] = []
+        self.port = 0
+        """The status port in use."""
+        self.routes_port = 0
+        """The port of `/routes` on 127.0.0.1."""
+
+    async def start(self, host: str, port: int, routes_port: int) -> None:
+        """Listen; port 0 = any free one. Raises StatusError."""
+        handlers: dict[str, Handler] = {
+            "/health": self._serve_health,
+            "/healthz": self._serve_health,
+            "/varz": self._serve_varz,
+            "/routes": self._serve_routes,
+        }
+        if not self._deprecated:
+            handlers[ALIVE] = self._serve_alive
+        self.port = await self._listen(handlers, self._deprecated, host, port, "status.port")
+        only_routes: dict[str, Handler] = {"/routes": self._serve_routes}
+        self.routes_port = await self._listen(only_routes, True, "127.0.0.1", routes_port, "status.routes.port")
+
+    async def stop(self) -> None:
+        """Stop listening."""
+        for runner in self._runners:
+            await runner.cleanup()
+        self._runners.clear()
+
+    async def _listen(self, handlers: dict[str, Handler], all_protected: bool, host: str, port: int, key: str) -> int:
+        app = web.Application(middlewares=[self._guard(frozenset(handlers), all_protected)])
+        for path, handler in handlers.items():
+            app.router.add_route("*", path, handler)
+        runner = web.AppRunner(app, access_log=None, keepalive_timeout=_TIMEOUT, shutdown_timeout=1.0)
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, host, port).start()
+        except OSError as error:
+            await runner.cleanup()
+            raise StatusError(_why(error, host, port, key)) from error
+        self._runners.append(runner)
+        return int(runner.addresses[0][1])
+
+    def _guard(self, paths: frozenset[str], all_protected: bool) -> Any:
+        @web.middleware
+        async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
+            path = request.path
+            if (path in _PROTECTED or (all_protected and path not in _OPEN)) and not self._knows(request):
+                return _text(401, "401 Unauthorized\n", {"WWW-Authenticate": "Basic"})
+            if path not in paths:
+                return _text(404, "404 page not found\n")
+            return await _in_time(handler(request))
+
+        return guard
+
+    def _knows(self, request: web.Request) -> bool:
+        """The request carries the right user and password (RFC 7617)."""
+        scheme, _, encoded = request.headers.get("Authorization", "").partition(" ")
+        if scheme != "Basic":
+            return False
+        try:
+            user, colon, password = base64.b64decode(encoded, validate=True).partition(b":")
+        except (binascii.Error, ValueError):
+            return False
+        right_user, right_password = (text.encode() for text in self._credentials)
+        # Both are compared in any case, so that the time taken tells nothing.
+        matches = hmac.compare_digest(user, right_user) & hmac.compare_digest(password, right_password)
+        return bool(colon) and bool(matches)
+
+    # -------------------------------------------------------- answers
+
+    async def _serve_health(self, request: web.Request) -> web.Response:
+        reason = self._health()
+        if reason:
+            return _text(503, f"{reason}\n", HEALTH_HEADERS)
+        return _text(200, "ok\n", HEALTH_HEADERS)
+
+    async def _serve_alive(self, request: web.Request) -> web.Response:
+        return _text(200, "ok\n", HEALTH_HEADERS)
+
+    async def _serve_varz(self, request: web.Request) -> web.Response:
+        return web.Response(body=_encode(self._varz(), order="sorted") + b"\n", content_type="application/json")
+
+    async def _serve_routes(self, request: web.Request) -> web.Response:
+        routes = self._routes()
+        parts = []
+        while chunk := b",".join(_route(key, specs) for key, specs in islice(routes, _CHUNK)):
+            parts.append(chunk)
+            await asyncio.sleep(0)
+        response = web.Response(body=b"{%b}\n" % b",".join(parts), content_type="application/json")
+        response.force_close()
+        return response
+
+
+def _route(key: str, specs: list[EndpointSpec]) -> bytes:
+    return _encode(key) + b":" + _encode([endpoint_json(spec) for spec in specs])
+
+
+def endpoint_json(spec: EndpointSpec) -> dict[str, Any]:
+    """An endpoint as `/routes` shows it: these keys in this order, optional ones when not empty (contract §11.2)."""
+    shown: dict[str, Any] = {
+        "address": spec.address,
+        "availability_zone": spec.availability_zone,
+        "protocol": spec.protocol,
+        "tls": spec.tls,
+        "ttl": spec.stale_after,
+        "route_service_url": spec.route_service_url,
+        "tags": None if spec.tags is None else dict(spec.tags),
+        "isolation_segment": spec.isolation_segment,
+        "private_instance_id": spec.instance_id,
+        "server_cert_domain_san": spec.server_cert_domain_san,
+        "load_balancing_algorithm": spec.load_balancing,
+    }
+    for key in (
+        "route_service_url",
+        "isolation_segment",
+        "private_instance_id",
+        "server_cert_domain_san",
+        "load_balancing_algorithm",
+    ):
+        if not shown[key]:
+            del shown[key]
+    return shown
+
+
+def _text(status: int, text: str, headers: dict[str, str] | None = None) -> web.Response:
+    return web.Response(status=status, text=text, headers={"Server": "router", **(headers or {})})
+
+
+async def _in_time(answer: Awaitable[web.StreamResponse]) -> web.StreamResponse:
+    return await asyncio.wait_for(answer, _TIMEOUT)
+
+
+def _why(error: OSError, host: str, port: int, key: str) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return f"{key}: port {port} on {host} is in use by another program: stop it, or set `{key}` to another port"
+    if error.errno == errno.EACCES:
+        return f"{key}: port {port} needs more rights than this process has: set `{key}` to one above 1023"
+    return f"{key}: cannot listen on {host} port {port}: {error.strerror or error}"

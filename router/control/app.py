@@ -1,0 +1,337 @@
+"""Control, put together: the order in which it starts and stops (contract §2.9).
+
+    run_dir locked → workers of an earlier control gathered → ports bound → status server → workers → bus → table fills
+    → workers listen → healthy
+
+Ports are bound first, so that a mistake there is told at once; nobody listens on them before a worker has a table. A
+table taken over from living workers is in force already, so nothing is waited for. Stopping is the same backwards.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from types import TracebackType
+from typing import Any
+
+from router import in_flight
+from router.admin.status import StatusError, StatusServer
+from router.config.model import RouterConfig
+from router.control.adoption import Adoption
+from router.control.bus.client import Bus
+from router.control.bus.identity import Identity, local_ip
+from router.control.bus.registrations import Registration
+from router.control.errors import StartError
+from router.control.feed import Feed
+from router.control.keeper import Keeper
+from router.control.lifecycle import Health
+from router.control.local import LocalKeeper
+from router.control.registry import Registry
+from router.control.settings import (
+    bus_settings,
+    number_of_workers,
+    registry_settings,
+    status_credentials,
+    worker_settings,
+)
+from router.control.sockets import Listeners, resolve
+from router.control.state import PidFile, RunDir, StatusAccess
+from router.in_flight import InFlight
+from router.messages import FEED_VERSION, HealthState, Setup, Stats
+from router.observe.log import Log
+from router.observe.varz import TICK, Figures, Process
+
+STOP_GRACE = 1.0
+"""Seconds that requests in flight have when the router stops."""
+BEGIN_TIMEOUT = 10.0
+"""Seconds after which it is reported that no worker accepts connections, again and again."""
+
+
+class Control:
+    """A router. `async with Control(config) as control:` has it serve from there to the end of the block.
+
+    Raises StartError when it can't start. Port 0 in the configuration means any free one: `port`, `status_port` and
+    `routes_port` tell which.
+    """
+
+    def __init__(self, config: RouterConfig, log: Log | None = None) -> None:
+        self.config = config
+        self.log = log or Log(level=config.logging.level, timestamp=config.logging.format.timestamp)
+        self.workers = number_of_workers(config)
+        """Worker processes; 0 = the one worker is in this process."""
+        self.credentials = status_credentials(config)
+        """User and password of `/routes` and `/varz`."""
+        self.port = self.status_port = self.routes_port = 0
+        self.health = Health(self._health_changed, bus=config.nats is not None)
+        self.figures = Figures()
+        self.bus: Bus | None = None
+        self.run_dir: RunDir
+        self.in_flight: InFlight
+        self.feed: Feed
+        self.registry: Registry
+        self.keeper: Keeper | LocalKeeper
+        ip = local_ip(config.local_route)
+        self.identity = Identity(config.index, ip, config.start_response_delay_interval, config.droplet_stale_threshold)
+        self.worker_settings = worker_settings(config, ip)
+        self._bus_up = asyncio.Event()
+        self._healthy = asyncio.Event()
+        self._opening: asyncio.Task[None]
+        self._loops: list[asyncio.Task[None]] = []
+        self._to_stop = AsyncExitStack()
+
+    # ------------------------------------------------------------ life
+
+    async def __aenter__(self) -> Control:
+        await self.start()
+        try:
+            await self.serving()
+        except BaseException:
+            await self.stop()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    async def start(self) -> None:
+        """Come up: when this returns the status server answers; the rest follows in its time (`serving`)."""
+        try:
+            await self._start()
+        except BaseException as error:
+            await self._to_stop.aclose()
+            if isinstance(error, StatusError):
+                raise StartError(str(error)) from error
+            raise
+
+    async def serving(self) -> None:
+        """Return when workers accept connections; the router may still lack the bus."""
+        await asyncio.shield(self._opening)
+
+    async def healthy(self) -> None:
+        """Return when workers accept connections and the table has been heard from the bus or taken over."""
+        await self._healthy.wait()
+
+    async def stop(self) -> None:
+        """Stop: fast, in order, with `STOP_GRACE` seconds for requests in flight."""
+        began = time.monotonic()
+        self.log.info("router.stopping")
+        self.health.stopping()
+        await self._to_stop.aclose()
+        self.log.info("router.stopped", took=round(time.monotonic() - began, 3))
+
+    # ------------------------------------------------------------ coming up
+
+    async def _start(self) -> None:
+        began = time.monotonic()
+        loop = asyncio.get_running_loop()
+        config, later = self.config, self._to_stop.callback
+
+        self.run_dir = RunDir(config.effective_run_dir)
+        later(self.run_dir.release)
+        if config.pid_file:
+            later(PidFile(config.pid_file).remove)
+
+        adoption = Adoption(loop, self.log, self.run_dir)
+        later(adoption.close)
+        address = resolve(config.inet, config.port)
+        await adoption.gather(self.workers, address)
+        listeners = Listeners(address)
+        later(listeners.close)
+        for offer in adoption.offers:
+            listeners.adopt(offer.attach.slot, offer.listeners[0])
+        listeners.bind(max(self.workers, 1), shared=adoption.found)
+        self.port = listeners.address.port
+
+        block = in_flight.create() if adoption.block is None else adoption.block
+        later(os.close, block)
+        self.in_flight = InFlight(block, workers=max(self.workers, 1))
+        self.feed = Feed(loop, lambda: self.registry.snapshot())
+        self.registry = Registry(
+            registry_settings(config),
+            self.feed.publish,
+            self.log.component("registry"),
+            capacity=self.in_flight.capacity,
+            slot_idle=self.in_flight.slot_idle,
+        )
+        await self._start_status()
+        taken_over = await self._start_workers(loop, listeners, adoption)
+        self._start_bus()
+        self._to_stop.push_async_callback(self._stop_loops)
+        self._repeat(TICK, self.figures.tick)
+        self._repeat(config.prune_stale_droplets_interval, self._prune)
+        self._opening = loop.create_task(self._open(taken_over, began))
+        self._loops.append(self._opening)
+
+    async def _start_status(self) -> None:
+        config = self.config.status
+        deprecated = config.enable_deprecated_varz_healthz_endpoints
+        server = StatusServer(
+            health=lambda: self.health.reason,
+            varz=self._varz,
+            routes=lambda: self.registry.routes(),
+            credentials=self.credentials,
+            deprecated=deprecated,
+        )
+        self._to_stop.push_async_callback(server.stop)
+        await server.start(config.host if deprecated else "0.0.0.0", config.port, config.routes.port)
+        self.status_port, self.routes_port = server.port, server.routes_port
+        self._process = Process(self.config.index, f"{self.identity.ip}:{server.port}", self.credentials)
+        self.run_dir.save_status(StatusAccess(f"http://127.0.0.1:{server.routes_port}", *self.credentials))
+
+    async def _start_workers(self, loop: asyncio.AbstractEventLoop, listeners: Listeners, adoption: Adoption) -> bool:
+        """Have workers, made or taken over; True when a table came with them."""
+        office = _Office(self)
+        taken_over = False
+        self._to_stop.callback(self.run_dir.forget)
+        if self.workers:
+            keeper = Keeper(loop, self.log, office, self.feed, self.in_flight, [listeners], self.workers)
+            self.keeper = keeper
+            for offer in adoption.take():
+                await keeper.adopt(offer.attach.slot, offer.pid, offer.connection, offer.received)
+            parts = await keeper.table_of_adopted()
+            if parts is not None:
+                taken_over = True
+                for part in parts:
+                    self.registry.load(part.pools)
+                self.log.info("table-taken-over", routes=len(self.registry))
+                self.health.table_taken_over()
+            keeper.introduce_adopted()
+        else:
+            self.keeper = LocalKeeper(loop, self.log, office, self.feed, self.in_flight, [listeners])
+        self._to_stop.push_async_callback(self.keeper.stop, STOP_GRACE)
+        self.keeper.start()
+        return taken_over
+
+    def _start_bus(self) -> None:
+        settings = bus_settings(self.config)
+        if settings is None:
+            return
+        self.bus = Bus(
+            settings,
+            self.identity,
+            self.log,
+            on_register=lambda told: self.registry.register(told.spec, told.uris),
+            on_unregister=self._unregister,
+            on_change=self._bus_changed,
+        )
+        self._to_stop.push_async_callback(self.bus.stop)
+        self.bus.start()
+
+    async def _open(self, taken_over: bool, began: float) -> None:
+        """Let the table fill, then have workers accept connections."""
+        if not taken_over:
+            await self._let_table_fill()
+        while not (listening := await self.keeper.begin(BEGIN_TIMEOUT)):
+            self.log.error("no-worker-listens", port=self.port, remedy="see what the workers wrote")
+        self.health.serving()
+        self.log.info(
+            "router.started",
+            port=self.port,
+            status_port=self.status_port,
+            routes_port=self.routes_port,
+            workers=listening,
+            took=round(time.monotonic() - began, 3),
+        )
+
+    async def _let_table_fill(self) -> None:
+        """Everybody registers when the bus is there; without it nothing is gained by waiting longer."""
+        if self.bus is None:
+            return
+        delay = self.config.start_response_delay_interval
+        try:
+            async with asyncio.timeout(delay):
+                await self._bus_up.wait()
+        except TimeoutError:
+            self.log.warn("serving-without-nats", servers=self.bus.servers, error=self.bus.last_error)
+            return
+        await asyncio.sleep(delay)
+
+    def _repeat(self, interval: float, work: Callable[[], None]) -> None:
+        """Do this every `interval` seconds; 0 or less = never."""
+        if interval > 0:
+            self._loops.append(asyncio.get_running_loop().create_task(self._loop(interval, work)))
+
+    async def _loop(self, interval: float, work: Callable[[], None]) -> None:
+        while True:
+            await asyncio.sleep(interval)
+            try:
+                work()
+            except Exception as error:
+                # One bad round must not be the last one.
+                self.log.error("periodic-work-failed", work=work.__qualname__, error=repr(error))
+
+    async def _stop_loops(self) -> None:
+        for task in self._loops:
+            task.cancel()
+        await asyncio.wait(self._loops)
+
+    # ------------------------------------------------------------ what parts tell one another
+
+    def _health_changed(self, state: HealthState) -> None:
+        if state.healthy:
+            self._healthy.set()
+        else:
+            self._healthy.clear()
+        if hasattr(self, "feed"):
+            self.feed.broadcast(state)
+
+    def _bus_changed(self, connected: bool) -> None:
+        if connected:
+            self._bus_up.set()
+            self.health.bus_connected()
+        else:
+            self.health.bus_lost()
+
+    def _unregister(self, told: Registration) -> None:
+        self.registry.unregister(told.spec.host, told.spec.port, told.uris, told.spec.isolation_segment)
+
+    def _prune(self) -> None:
+        self.registry.prune(self.bus is None or self.bus.connected)
+
+    def _varz(self) -> dict[str, Any]:
+        return {
+            **self._process.as_varz(),
+            **self.figures.as_varz(),
+            "urls": len(self.registry),
+            "droplets": self.registry.addresses,
+            "ms_since_last_registry_update": self.registry.ms_since_update,
+        }
+
+
+class _Office:
+    """What workers' keepers see of a `Control` (`office.Office`)."""
+
+    def __init__(self, control: Control) -> None:
+        self._control = control
+
+    def setup_for(self, slot: int) -> Setup:
+        control = self._control
+        return Setup(
+            FEED_VERSION,
+            slot,
+            max(control.workers, 1),
+            control.in_flight.capacity,
+            str(control.run_dir.path.absolute()),
+            control.worker_settings,
+        )
+
+    @property
+    def health(self) -> HealthState:
+        return self._control.health.state
+
+    def stats_received(self, slot: int, stats: Stats) -> None:
+        self._control.figures.received(slot, stats)
+
+    def worker_gone(self, slot: int) -> None:
+        self._control.figures.gone(slot)
+
+    def hints_for(self, host: str) -> list[str]:
+        return self._control.registry.explain_missing(host)
+
+    def workers_changed(self) -> None:
+        self._control.run_dir.save(self._control.keeper.states())

@@ -1,0 +1,108 @@
+"""What is known about a host that has no route: for the page of an unknown route (`debug_404`).
+
+Bounded in memory (the last `REMEMBERED` hosts that went) and in time (a look through the table takes at most `BUDGET`
+seconds, and then knows less).
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Iterable, Iterator
+from difflib import SequenceMatcher
+from itertools import islice
+from typing import TypeVar
+
+REMEMBERED = 10_000
+"""Hosts that went, of which time and reason are kept."""
+BUDGET = 0.02
+"""Seconds that a look through the table may take."""
+LONGEST_NAME = 253
+"""Letters of a host name (RFC 1035)."""
+_BATCH = 128
+_NEAREST = 3
+_LIKENESS = 0.8
+_LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789-."
+
+Item = TypeVar("Item")
+
+
+class History:
+    """Hosts that went: when and why. `clock` gives unix seconds."""
+
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
+        self._gone: OrderedDict[str, tuple[float, str]] = OrderedDict()
+
+    def went(self, host: str, why: str) -> None:
+        """The last route of a host is gone."""
+        self._gone[host] = (self._clock(), why)
+        self._gone.move_to_end(host)
+        if len(self._gone) > REMEMBERED:
+            self._gone.popitem(last=False)
+
+    def came(self, host: str) -> None:
+        """The host has a route again."""
+        self._gone.pop(host, None)
+
+    def explain(self, host: str) -> list[str]:
+        """A line for a person about a host that was served once; none about any other."""
+        if host not in self._gone:
+            return []
+        when, why = self._gone[host]
+        stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(when))
+        return [f"It was served until {stamp} UTC, {self._clock() - when:.0f} s ago: {why}."]
+
+
+def nearest(host: str, known: Collection[str]) -> list[str]:
+    """The hosts among `known` that somebody may have meant by `host` (at most `LONGEST_NAME` letters), best first."""
+    for search in (_one_slip_away, _same_beginning, _alike):
+        if found := search(host, known):
+            return found[:_NEAREST]
+    return []
+
+
+def batches(items: Iterable[Item], seconds: float = BUDGET) -> Iterator[list[Item]]:
+    """The items in lists of `_BATCH`, as many as can be looked at in this time."""
+    deadline = time.monotonic() + seconds
+    rest = iter(items)
+    while (batch := list(islice(rest, _BATCH))) and time.monotonic() < deadline:
+        yield batch
+
+
+def _one_slip_away(host: str, known: Collection[str]) -> list[str]:
+    """One letter left out, put in, changed, or swapped with the next: looked up, so found in a table of any size."""
+    found: set[str] = set()
+    for i in range(len(host) + 1):
+        before, after = host[:i], host[i:]
+        names = [before + after[1:], before + after[1:2] + after[:1] + after[2:]]
+        for letter in _LETTERS:
+            names += before + letter + after, before + letter + after[1:]
+        found.update(name for name in names if name in known)
+    found.discard(host)
+    return sorted(found)
+
+
+def _same_beginning(host: str, known: Collection[str]) -> list[str]:
+    """The same first label: the right name in the wrong domain."""
+    beginning = host.partition(".")[0] + "."
+    found: list[str] = []
+    for batch in batches(known, BUDGET / 2):
+        found += [name for name in batch if name.startswith(beginning)]
+    return sorted(found)
+
+
+def _alike(host: str, known: Collection[str]) -> list[str]:
+    """Alike as a whole."""
+    size, letters = len(host), set(host)
+    matcher = SequenceMatcher(None, "", host, autojunk=False)
+    found = []
+    for batch in batches(known, BUDGET / 2):
+        # Cheap tests first: most names are dismissed by their length or letters.
+        for name in batch:
+            if abs(len(name) - size) > 4 or len(letters.symmetric_difference(name)) > 4:
+                continue
+            matcher.set_seq1(name)
+            if matcher.quick_ratio() >= _LIKENESS and (likeness := matcher.ratio()) >= _LIKENESS:
+                found.append((-likeness, name))
+    return [name for _, name in sorted(found)]

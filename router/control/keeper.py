@@ -1,0 +1,328 @@
+"""The workers' lives: every slot has a worker, always; one that dies or freezes is replaced at once.
+
+- A slot keeps its listening sockets and its lane of the in-flight block over all its workers.
+- A worker that does not live `QUICK` seconds is replaced at once the first time, then after growing delays, so that a
+  mistake in the installation makes clear messages and no busy loop.
+- A worker that says nothing for `SILENCE` seconds (it has to report every second) is killed and replaced.
+- A new worker is told its settings, the whole table, the health, and, once the router has begun, to listen.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from typing import Any
+
+from router.control.feed import Feed, SocketLink
+from router.control.office import Office
+from router.control.processes import Process, spawn
+from router.control.sockets import Listeners
+from router.control.state import WorkerState
+from router.frames import frame
+from router.in_flight import InFlight
+from router.messages import (
+    AskRoute,
+    Listen,
+    Listening,
+    Ready,
+    RouteHint,
+    SendTable,
+    Stats,
+    Stop,
+    TablePart,
+)
+from router.observe.log import Log
+
+QUICK = 5.0
+"""Seconds: a worker that dies younger counts as a failed start."""
+FIRST_DELAY = 0.5
+"""Seconds before the third start of a worker that keeps dying; doubled with every further one."""
+LONGEST_DELAY = 30.0
+"""Seconds: never wait longer than this."""
+SILENCE = 10.0
+"""Seconds without a word after which a worker counts as frozen."""
+WATCH_INTERVAL = 1.0
+"""Seconds between two looks at all workers."""
+PATIENCE = 1.0
+"""Seconds a process may outlive the end of its link or of its grace before it is killed."""
+TABLE_TIMEOUT = 10.0
+"""Seconds for an adopted worker to hand over the table it serves."""
+
+
+class Seat:
+    """A slot with its worker, if it has one just now."""
+
+    def __init__(self, slot: int) -> None:
+        self.slot = slot
+        self.worker: WorkerHandle | None = None
+        self.failed_starts = 0
+        """Workers in a row that did not live `QUICK` seconds."""
+        self.retry: asyncio.TimerHandle | None = None
+
+
+class WorkerHandle:
+    """One worker process, its link, and what is known of it. Times are the loop's."""
+
+    def __init__(self, seat: Seat, now: float) -> None:
+        self.seat = seat
+        self.born = now
+        self.heard = now
+        self.ready = False
+        self.listening = False
+        self.link: SocketLink
+        self.process: Process
+        self.parts: asyncio.Queue[TablePart | None] = asyncio.Queue()
+        """The table it serves, when asked for it; None: it is gone."""
+
+
+class Keeper:
+    """Keeps one worker process a slot."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        log: Log,
+        office: Office,
+        feed: Feed,
+        in_flight: InFlight,
+        listeners: list[Listeners],
+        workers: int,
+    ) -> None:
+        self._loop = loop
+        self._log = log
+        self._office = office
+        self._feed = feed
+        self._in_flight = in_flight
+        self._listeners = listeners
+        self.seats = [Seat(slot) for slot in range(workers)]
+        self._begun = False
+        self._stopping = False
+        self._all_listening = asyncio.Event()
+        self._all_gone = asyncio.Event()
+        self._watch: asyncio.TimerHandle | None = None
+        self._watched = loop.time()
+        self._connecting: set[asyncio.Task[None]] = set()
+
+    # ------------------------------------------------------------ what control asks for
+
+    def start(self) -> None:
+        """Fill every seat. The workers get their table, but do not listen yet."""
+        for seat in self.seats:
+            if seat.worker is None:
+                self._fill(seat)
+        self._watched = self._loop.time()
+        self._watch = self._loop.call_later(WATCH_INTERVAL, self._look_around)
+
+    async def begin(self, timeout: float) -> int:
+        """Have all workers accept connections, now and in future.
+
+        Returns how many do: all of them, or those that manage within `timeout` seconds.
+        """
+        self._begun = True
+        for worker in self._workers():
+            worker.link.send(frame(Listen()))
+        try:
+            await asyncio.wait_for(self._all_listening.wait(), timeout)
+        except TimeoutError:
+            pass
+        return self.listening
+
+    async def stop(self, grace: float) -> None:
+        """Close the ports, give requests in flight `grace` seconds, and return when no worker is left."""
+        self._stopping = True
+        if self._watch is not None:
+            self._watch.cancel()
+        for seat in self.seats:
+            if seat.retry is not None:
+                seat.retry.cancel()
+        for worker in self._workers():
+            worker.link.send(frame(Stop(grace)))
+        for listeners in self._listeners:
+            listeners.close()
+        if not self._workers():
+            return
+        try:
+            await asyncio.wait_for(self._all_gone.wait(), grace + PATIENCE)
+        except TimeoutError:
+            for worker in self._workers():
+                self._log.warn("worker-killed", slot=worker.seat.slot, pid=worker.process.pid, reason="too slow")
+                worker.process.kill()
+            await self._all_gone.wait()
+
+    def states(self) -> list[WorkerState]:
+        """Which processes sit where, for the next control."""
+        return [WorkerState(w.seat.slot, w.process.pid, w.process.started) for w in self._workers()]
+
+    @property
+    def listening(self) -> int:
+        """How many workers accept connections."""
+        return sum(worker.listening for worker in self._workers())
+
+    def _workers(self) -> list[WorkerHandle]:
+        return [seat.worker for seat in self.seats if seat.worker is not None]
+
+    # ------------------------------------------------------------ adopted workers
+
+    async def adopt(self, slot: int, pid: int, sock: socket.socket, received: bytes) -> None:
+        """Put a worker of an earlier control into its seat; `received` came behind its offer.
+
+        It goes on as it is until `start`. Raises ProcessLookupError when it has just died.
+        """
+        worker = self._handle(self.seats[slot], received)
+        worker.ready = True
+        worker.process = Process(self._loop, pid, lambda how: self._exited(worker, how))
+        worker.seat.worker = worker
+        await self._connect(worker, sock)
+
+    async def table_of_adopted(self) -> list[TablePart] | None:
+        """The table that adopted workers serve, from the first that can tell; None when there is none to ask."""
+        for worker in self._workers():
+            worker.link.send(frame(SendTable()))
+            parts: list[TablePart] = []
+            try:
+                async with asyncio.timeout(TABLE_TIMEOUT):
+                    while (part := await worker.parts.get()) is not None:
+                        parts.append(part)
+                        if part.last:
+                            return parts
+            except TimeoutError:
+                self._log.warn("worker-table-missing", slot=worker.seat.slot, pid=worker.process.pid)
+        return None
+
+    def introduce_adopted(self) -> None:
+        """Give adopted workers their orders and the table, as to new ones."""
+        for worker in self._workers():
+            self._introduce(worker)
+        self._office.workers_changed()
+
+    # ------------------------------------------------------------ filling a seat
+
+    def _fill(self, seat: Seat) -> None:
+        seat.retry = None
+        ours, theirs = socket.socketpair()
+        worker = self._handle(seat)
+        try:
+            worker.process = spawn(
+                self._loop,
+                seat.slot,
+                theirs,
+                self._in_flight.fd,
+                [listeners.of(seat.slot) for listeners in self._listeners],
+                lambda how: self._exited(worker, how),
+            )
+        except OSError as error:
+            ours.close()
+            self._log.error("worker-not-started", slot=seat.slot, error=error.strerror or str(error))
+            self._refill(seat, failed=True)
+            return
+        finally:
+            theirs.close()
+        seat.worker = worker
+        self._introduce(worker)
+        task = self._loop.create_task(self._connect(worker, ours))
+        self._connecting.add(task)
+        task.add_done_callback(self._connecting.discard)
+        self._office.workers_changed()
+
+    def _handle(self, seat: Seat, received: bytes = b"") -> WorkerHandle:
+        worker = WorkerHandle(seat, self._loop.time())
+        worker.link = SocketLink(
+            lambda message: self._heard(worker, message), lambda why: self._lost(worker, why), received
+        )
+        return worker
+
+    async def _connect(self, worker: WorkerHandle, sock: socket.socket) -> None:
+        sock.setblocking(False)
+        await self._loop.create_unix_connection(lambda: worker.link, sock=sock)
+
+    def _introduce(self, worker: WorkerHandle) -> None:
+        worker.link.send(frame(self._office.setup_for(worker.seat.slot)))
+        self._feed.add(worker.link)
+        worker.link.send(frame(self._office.health))
+        if self._begun:
+            worker.link.send(frame(Listen()))
+
+    # ------------------------------------------------------------ what workers say
+
+    def _heard(self, worker: WorkerHandle, message: Any) -> None:
+        worker.heard = self._loop.time()
+        match message:
+            case Stats():
+                self._office.stats_received(worker.seat.slot, message)
+            case AskRoute():
+                worker.link.send(frame(RouteHint(message.ask, self._office.hints_for(message.host))))
+            case Ready():
+                worker.ready = True
+                self._log.info(
+                    "worker-started",
+                    slot=worker.seat.slot,
+                    pid=message.pid,
+                    start_ms=round(message.start_ms, 1),
+                )
+            case Listening():
+                worker.listening = True
+                if self.listening == len(self.seats):
+                    self._all_listening.set()
+                self._office.workers_changed()
+            case TablePart():
+                worker.parts.put_nowait(message)
+
+    def _lost(self, worker: WorkerHandle, why: str) -> None:
+        """The link is gone: the process has ended, is about to, or must."""
+        self._feed.remove(worker.link)
+        worker.parts.put_nowait(None)
+        if worker.process.alive and not self._stopping:
+            self._loop.call_later(PATIENCE, self._end, worker, why)
+
+    def _end(self, worker: WorkerHandle, why: str) -> None:
+        if worker.process.alive:
+            self._log.error("worker-killed", slot=worker.seat.slot, pid=worker.process.pid, reason=why)
+            worker.process.kill()
+
+    def _exited(self, worker: WorkerHandle, how: str) -> None:
+        seat = worker.seat
+        seat.worker = None
+        self._all_listening.clear()
+        self._in_flight.clear(seat.slot)
+        self._office.worker_gone(seat.slot)
+        lived = self._loop.time() - worker.born
+        if self._stopping:
+            if not self._workers():
+                self._all_gone.set()
+            return
+        self._log.error("worker-exited", slot=seat.slot, pid=worker.process.pid, how=how, lived=round(lived, 1))
+        self._refill(seat, failed=lived < QUICK)
+        self._office.workers_changed()
+
+    def _refill(self, seat: Seat, *, failed: bool) -> None:
+        seat.failed_starts = seat.failed_starts + 1 if failed else 0
+        delay = 0.0
+        if seat.failed_starts > 1:
+            delay = min(FIRST_DELAY * 2 ** (seat.failed_starts - 2), LONGEST_DELAY)
+            self._log.error(
+                "worker-crash-loop",
+                slot=seat.slot,
+                failed_starts=seat.failed_starts,
+                next_try_in=delay,
+                remedy="see what the workers wrote before they ended; the other slots go on",
+            )
+        seat.retry = self._loop.call_later(delay, self._fill, seat)
+
+    # ------------------------------------------------------------ the watch
+
+    def _look_around(self) -> None:
+        now = self._loop.time()
+        late = now - self._watched
+        self._watched = now
+        self._watch = self._loop.call_later(WATCH_INTERVAL, self._look_around)
+        for worker in self._workers():
+            if late > 2 * WATCH_INTERVAL:
+                worker.heard = now  # it was control that slept: what workers said still waits to be read
+            elif now - worker.heard > SILENCE:
+                self._log.error(
+                    "worker-killed",
+                    slot=worker.seat.slot,
+                    pid=worker.process.pid,
+                    reason=f"it has said nothing for {SILENCE:.0f} s",
+                )
+                worker.process.kill()

@@ -1,0 +1,95 @@
+"""`workers: 0`: control and one worker in one process, for tests and embedders.
+
+The same worker, feed and frames as with processes; only nothing can die on its own, so nothing is replaced.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+from router.control.feed import Feed, LocalLink
+from router.control.office import Office
+from router.control.sockets import Listeners
+from router.control.state import WorkerState
+from router.frames import frame
+from router.in_flight import InFlight
+from router.messages import AskRoute, Listen, Listening, RouteHint, Stats
+from router.observe.log import Log
+from router.worker import Worker
+
+SLOT = 0
+
+
+class LocalKeeper:
+    """Keeps the one worker; the same calls as `keeper.Keeper`."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        log: Log,
+        office: Office,
+        feed: Feed,
+        in_flight: InFlight,
+        listeners: list[Listeners],
+    ) -> None:
+        self._office = office
+        self._feed = feed
+        self._listeners = listeners
+        self._listens: asyncio.Future[None] = loop.create_future()
+        sockets = [each.of(SLOT).dup() for each in listeners]
+        self.worker = Worker(loop, in_flight.fd, sockets, time.monotonic(), log)
+        self.worker.done.add_done_callback(self._done)
+        self._link = LocalLink(loop, self.worker, self._heard)
+
+    def start(self) -> None:
+        """Set the worker up and give it the table."""
+        self._link.send(frame(self._office.setup_for(SLOT)))
+        self._feed.add(self._link)
+        self._link.send(frame(self._office.health))
+
+    async def begin(self, timeout: float) -> int:
+        """Have the worker accept connections: 1 when it does, 0 when it does not within `timeout` seconds.
+
+        Raises what keeps the worker from it.
+        """
+        self._link.send(frame(Listen()))
+        try:
+            async with asyncio.timeout(timeout):
+                await asyncio.shield(self._listens)
+        except TimeoutError:
+            pass
+        return self.listening
+
+    async def stop(self, grace: float) -> None:
+        """Close the ports, give requests in flight `grace` seconds, and return when the worker is done."""
+        self._feed.remove(self._link)
+        self.worker.stop(grace)
+        for listeners in self._listeners:
+            listeners.close()
+        await asyncio.wait({self.worker.done})
+
+    @property
+    def listening(self) -> int:
+        """1 when the worker accepts connections."""
+        return int(self._listens.done() and not self._listens.exception())
+
+    def states(self) -> list[WorkerState]:
+        """There is no process that a later control could find."""
+        return []
+
+    def _heard(self, message: Any) -> None:
+        match message:
+            case Stats():
+                self._office.stats_received(SLOT, message)
+            case AskRoute():
+                self._link.send(frame(RouteHint(message.ask, self._office.hints_for(message.host))))
+            case Listening():
+                if not self._listens.done():
+                    self._listens.set_result(None)
+
+    def _done(self, done: asyncio.Future[None]) -> None:
+        """The worker has stopped: in order, or because it could not serve."""
+        if not self._listens.done() and (error := done.exception()) is not None:
+            self._listens.set_exception(error)

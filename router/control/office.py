@@ -1,0 +1,33 @@
+"""What those who keep workers need of the rest of control."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from router.messages import HealthState, Setup, Stats
+
+
+class Office(Protocol):
+    """Orders for workers, and where their reports go."""
+
+    def setup_for(self, slot: int) -> Setup:
+        """The first frame for the worker of a slot."""
+        ...
+
+    @property
+    def health(self) -> HealthState:
+        """What workers shall answer to health checks now."""
+        ...
+
+    def stats_received(self, slot: int, stats: Stats) -> None:
+        """A worker's figures."""
+
+    def worker_gone(self, slot: int) -> None:
+        """No more figures from this one."""
+
+    def hints_for(self, host: str) -> list[str]:
+        """What is known about a host without a route, for a person."""
+        ...
+
+    def workers_changed(self) -> None:
+        """Another process sits in a slot, or none."""

@@ -1,0 +1,443 @@
+"""The one authoritative table: which endpoints serve which routes, and since when (contract §2.3 to §2.7).
+
+Pure: no I/O, the clock comes in as a callable. Every change goes to `sink` as table operations, in the order in which
+workers are to apply them; a heartbeat that changes nothing goes nowhere and costs two look-ups and a time stamp.
+
+Three things tell workers what is what: the key of a pool; the `id` of an endpoint, which equal registrations share and
+which is never used again; and the `slot` of an address in the block of in-flight counts (`control.slots`).
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator
+from typing import Any
+
+import msgspec
+
+from router.control.history import LONGEST_NAME, History, batches, nearest
+from router.control.slots import Slots
+from router.control.staleness import Wheel
+from router.messages import DropEndpoint, DropPool, DropRoute, EndpointSpec, PutEndpoint, PutPool, PutRoute, TableOp
+from router.observe.log import Log
+from router.table.uri import context_path, host_of, route_key
+
+Sink = Callable[[list[TableOp]], None]
+_PATHS_SHOWN = 5
+
+
+class RegistrySettings(msgspec.Struct, frozen=True):
+    """What the registry needs of the configuration. Times are seconds."""
+
+    balancing_algorithm: str = "round-robin"
+    algorithms: frozenset[str] = frozenset(("round-robin", "least-connection"))
+    """Names that a registration may ask for."""
+    stale_threshold: float = 120.0
+    sharding_mode: str = "all"
+    isolation_segments: frozenset[str] = frozenset()
+    keep_empty_pools: bool = False
+    """`empty_pool_response_code_503`: an empty pool stays for `empty_pool_timeout`, if that is not 0."""
+    empty_pool_timeout: float = 0.0
+    suspend_pruning: bool = False
+    """`suspend_pruning_if_nats_unavailable`."""
+
+
+class _Endpoint:
+    """A registration as workers know it, shared by all pools in which it stands."""
+
+    __slots__ = ("id", "slot", "spec", "uses")
+
+    def __init__(self, id: int, slot: int, spec: EndpointSpec) -> None:
+        self.id = id
+        self.slot = slot
+        self.spec = spec
+        self.uses = 0
+
+
+class _Entry:
+    """An endpoint's place in one pool, and when it was last registered there."""
+
+    __slots__ = ("endpoint", "pool", "refreshed")
+
+    def __init__(self, endpoint: _Endpoint, pool: _Pool, now: float) -> None:
+        self.endpoint = endpoint
+        self.pool = pool
+        self.refreshed = now
+
+    @property
+    def time_to_live(self) -> float:
+        return self.endpoint.spec.stale_after
+
+    @property
+    def dead(self) -> bool:
+        """Gone from its pool, or another entry stands in its place."""
+        return self.pool.entries.get(self.endpoint.spec.address) is not self
+
+
+class _Pool:
+    __slots__ = ("algorithm", "changed", "context_path", "entries", "key")
+
+    def __init__(self, key: str, path: str, algorithm: str) -> None:
+        self.key = key
+        self.context_path = path
+        self.algorithm = algorithm
+        self.entries: dict[str, _Entry] = {}  # by address
+        self.changed = 0.0
+        """When an endpoint last came, was refreshed or went; monotonic seconds."""
+
+
+class Registry:
+    """Routes, pools and endpoints of this router."""
+
+    def __init__(
+        self,
+        settings: RegistrySettings,
+        sink: Sink,
+        log: Log,
+        *,
+        capacity: int = 1 << 21,
+        slot_idle: Callable[[int], bool] = lambda slot: True,
+        clock: Callable[[], float] = time.monotonic,
+        history: History | None = None,
+    ) -> None:
+        """`capacity` is the number of slots of the in-flight block; `slot_idle` tells whether one may be given anew."""
+        self._settings = settings
+        self._segments = _accepted_segments(settings)
+        self._sink = sink
+        self._log = log
+        self._clock = clock
+        self._history = history or History()
+        self._pools: dict[str, _Pool] = {}
+        self._hosts: dict[str, int] = {}  # host → its pools
+        self._endpoints: dict[EndpointSpec, _Endpoint] = {}
+        self._next_id = 1
+        self._slots = Slots(capacity, slot_idle)
+        self._wheel: Wheel[_Entry] = Wheel()
+        self._empty: dict[str, str] = {}  # keys of pools that wait for `empty_pool_timeout`, and why they are empty
+        self._suspended = False
+        self._updated: float | None = None
+        self.pruned = 0
+        """Endpoints removed for age, since the start."""
+
+    # -------------------------------------------------------- what is there
+
+    def __len__(self) -> int:
+        """Number of pools, empty ones included."""
+        return len(self._pools)
+
+    @property
+    def addresses(self) -> int:
+        """Number of distinct `host:port`."""
+        return len(self._slots)
+
+    @property
+    def hosts(self) -> Collection[str]:
+        """Hosts that have a route, wildcards included."""
+        return self._hosts.keys()
+
+    @property
+    def ms_since_update(self) -> int:
+        """Milliseconds since the last accepted registration, -1 before the first."""
+        return -1 if self._updated is None else int((self._clock() - self._updated) * 1000)
+
+    def snapshot(self) -> Iterator[TableOp]:
+        """The whole table as operations on an empty one, to be used before anything changes."""
+        for endpoint in self._endpoints.values():
+            yield PutEndpoint(endpoint.id, endpoint.slot, endpoint.spec)
+        for pool in self._pools.values():
+            yield PutPool(pool.key, pool.context_path, pool.algorithm)
+            for entry in pool.entries.values():
+                yield PutRoute(pool.key, entry.endpoint.id)
+
+    def routes(self) -> Iterator[tuple[str, list[EndpointSpec]]]:
+        """Keys in order, endpoints in pool order, for `/routes`.
+
+        May be used bit by bit while the table changes: each pool is as it is when it comes, one that goes is left out.
+        """
+        for key in sorted(self._pools):
+            pool = self._pools.get(key)
+            if pool is not None:
+                yield key, [entry.endpoint.spec for entry in pool.entries.values()]
+
+    def explain_missing(self, host: str) -> list[str]:
+        """Lines for a person about a host (lower case, no port) for which a request found no route."""
+        if len(host) > LONGEST_NAME:
+            return [f"No host name is longer than {LONGEST_NAME} letters."]
+        lines = [
+            f"{name} has routes for these paths only: {', '.join(paths)}"
+            for name in (host, *_wildcards(host))
+            if name in self._hosts and (paths := self._paths(name))
+        ]
+        if f"*.{host}" in self._hosts:
+            lines.append(f"*.{host} has routes, but a wildcard does not cover {host} itself.")
+        lines += self._history.explain(host)
+        if not lines and (near := nearest(host, self.hosts)):
+            lines.append(f"Registered hosts that come near: {', '.join(near)}")
+        return lines or ["No registered host comes near."]
+
+    def _paths(self, host: str) -> list[str]:
+        """Some paths for which a host has routes."""
+        beginning = f"{host}/"
+        found: list[str] = []
+        for batch in batches(self._pools):
+            found += [key[len(host) :] for key in batch if key.startswith(beginning)]
+            if len(found) >= min(self._hosts[host], _PATHS_SHOWN):
+                break
+        return sorted(found)[:_PATHS_SHOWN]
+
+    # -------------------------------------------------------- coming
+
+    def register(self, spec: EndpointSpec, uris: Iterable[str]) -> None:
+        """An endpoint says that it serves `uris` (contract §2.4)."""
+        if self._segments is not None and spec.isolation_segment not in self._segments:
+            return
+        spec = self._clamped(spec)
+        now = self._updated = self._clock()
+        address = spec.address
+        ops: list[TableOp] = []
+        for uri in uris:
+            key = route_key(uri)
+            pool = self._pools.get(key)
+            entry = pool.entries.get(address) if pool is not None else None
+            if pool is not None and entry is not None and entry.endpoint.spec == spec:
+                entry.refreshed = pool.changed = now
+                if spec.load_balancing in self._settings.algorithms:
+                    self._choose(pool, spec.load_balancing, ops)
+                continue
+            if pool is None:
+                pool = self._new_pool(key, context_path(uri), ops)
+            self._put(pool, entry, spec, address, now, ops)
+        if ops:
+            self._sink(ops)
+
+    def load(self, pools: Iterable[tuple[str, str, str, list[tuple[int, EndpointSpec]]]]) -> None:
+        """Take up a table from a worker (`TablePart.pools`): all of it fresh as of now, known entries untouched."""
+        now = self._clock()
+        ops: list[TableOp] = []
+        for key, path, algorithm, endpoints in pools:
+            pool = self._pools.get(key)
+            if pool is None:
+                pool = self._new_pool(key, path, ops)
+                self._choose(pool, algorithm, ops)
+            for slot, spec in endpoints:
+                if spec.address not in pool.entries:
+                    self._slots.reserve(spec.address, slot)
+                    self._put(pool, None, spec, spec.address, now, ops)
+        if ops:
+            self._sink(ops)
+
+    def _new_pool(self, key: str, path: str, ops: list[TableOp]) -> _Pool:
+        pool = self._pools[key] = _Pool(key, path, self._settings.balancing_algorithm)
+        host = host_of(key)
+        self._hosts[host] = self._hosts.get(host, 0) + 1
+        self._history.came(host)
+        ops.append(PutPool(key, path, pool.algorithm))
+        self._log.info("route-registered", uri=key)
+        return pool
+
+    def _put(
+        self, pool: _Pool, entry: _Entry | None, spec: EndpointSpec, address: str, now: float, ops: list[TableOp]
+    ) -> None:
+        """Add an endpoint to a pool, or put it in the place of `entry`."""
+        endpoint = self._use(spec, address, ops)
+        old = entry.endpoint if entry is not None else None
+        if entry is not None and old is not None and _ages_alike(old.spec, spec):
+            entry.endpoint = endpoint
+            entry.refreshed = now
+        else:
+            # A new one also where the time to live changes: the old one stays in the wheel, dead, until it is due.
+            entry = pool.entries[address] = _Entry(endpoint, pool, now)
+            if not spec.tls:
+                self._wheel.add(entry)
+        pool.changed = now
+        if old is None:
+            self._empty.pop(pool.key, None)
+            ops.append(PutRoute(pool.key, endpoint.id))
+            self._log.info("endpoint-registered", **_about(pool.key, spec))
+        else:
+            ops.append(PutRoute(pool.key, endpoint.id, old.id))
+            self._release(old, ops)
+            self._log.debug("endpoint-registered", **_about(pool.key, spec))
+        self._choose(pool, spec.load_balancing, ops)
+
+    def _choose(self, pool: _Pool, algorithm: str, ops: list[TableOp]) -> None:
+        """The algorithm that a registration asks for becomes the pool's, if it is one (contract §4.5)."""
+        if not algorithm or algorithm == pool.algorithm:
+            return
+        if algorithm in self._settings.algorithms:
+            pool.algorithm = algorithm
+            ops.append(PutPool(pool.key, pool.context_path, algorithm))
+        else:
+            self._log.error(
+                "invalid-endpoint-load-balancing-algorithm-provided-keeping-pool-lb-algo",
+                uri=pool.key,
+                endpointLBAlgorithm=algorithm,
+                poolLBAlgorithm=pool.algorithm,
+            )
+
+    def _clamped(self, spec: EndpointSpec) -> EndpointSpec:
+        """Time to live: 0 and more than the router's mean the router's own (contract §2.3)."""
+        threshold = int(self._settings.stale_threshold)
+        if spec.stale_after == 0 or spec.stale_after > threshold:
+            return msgspec.structs.replace(spec, stale_after=threshold)
+        return spec
+
+    def _use(self, spec: EndpointSpec, address: str, ops: list[TableOp]) -> _Endpoint:
+        endpoint = self._endpoints.get(spec)
+        if endpoint is None:
+            spec = _shared(spec)
+            endpoint = self._endpoints[spec] = _Endpoint(self._next_id, self._slots.take(address), spec)
+            self._next_id += 1
+            ops.append(PutEndpoint(endpoint.id, endpoint.slot, spec))
+        endpoint.uses += 1
+        return endpoint
+
+    def _release(self, endpoint: _Endpoint, ops: list[TableOp]) -> None:
+        endpoint.uses -= 1
+        if not endpoint.uses:
+            del self._endpoints[endpoint.spec]
+            self._slots.give_back(endpoint.spec.address)
+            ops.append(DropEndpoint(endpoint.id))
+
+    # -------------------------------------------------------- going
+
+    def unregister(self, host: str, port: int, uris: Iterable[str], segment: str = "") -> None:
+        """The endpoint at this address no longer serves `uris`; nothing but the address is compared (contract §2.5)."""
+        if self._segments is not None and segment not in self._segments:
+            return
+        now = self._clock()
+        wanted = EndpointSpec(host, port, isolation_segment=segment)
+        ops: list[TableOp] = []
+        for uri in uris:
+            pool = self._pools.get(route_key(uri))
+            if pool is None:
+                continue
+            entry = pool.entries.get(wanted.address)
+            if entry is not None:
+                self._log.info("endpoint-unregistered", **_about(pool.key, entry.endpoint.spec))
+                self._remove(entry, now, ops)
+            else:
+                self._log.info("endpoint-not-unregistered", **_about(pool.key, wanted))
+            if self._drop_if_empty(pool, "its last instance unregistered", now, ops):
+                self._log.info("route-unregistered", uri=pool.key)
+        if ops:
+            self._sink(ops)
+
+    def prune(self, bus_connected: bool = True) -> None:
+        """Remove what has not been registered for longer than its time to live (contract §2.7)."""
+        if self._settings.suspend_pruning:
+            if not bus_connected:
+                self._suspended = True
+                self._log.info("prune-suspended")
+                return
+            if self._suspended:
+                self._suspended = False
+                self._refresh_all()
+        now = self._clock()
+        ops: list[TableOp] = []
+        pruned: dict[str, list[EndpointSpec]] = {}
+        for entry in self._wheel.expired(now):
+            spec = entry.endpoint.spec
+            pruned.setdefault(entry.pool.key, []).append(spec)
+            self._remove(entry, now, ops)
+            self._drop_if_empty(entry.pool, f"its last instance had not registered for {spec.stale_after} s", now, ops)
+        for key in list(self._empty):
+            self._drop_if_empty(self._pools[key], self._empty[key], now, ops)
+        for key, specs in pruned.items():
+            self.pruned += len(specs)
+            self._log.info(
+                "pruned-route",
+                uri=key,
+                endpoints=[spec.address for spec in specs],
+                isolation_segment=specs[0].isolation_segment or "-",
+            )
+        if ops:
+            self._sink(ops)
+
+    def _refresh_all(self) -> None:
+        self._log.debug("prune-unsuspended-refresh-routes-start")
+        now = self._clock()
+        for pool in self._pools.values():
+            pool.changed = now
+            for entry in pool.entries.values():
+                entry.refreshed = now
+        self._log.debug("prune-unsuspended-refresh-routes-complete")
+
+    def _remove(self, entry: _Entry, now: float, ops: list[TableOp]) -> None:
+        """Take an endpoint out of its pool."""
+        pool, endpoint = entry.pool, entry.endpoint
+        del pool.entries[endpoint.spec.address]
+        pool.changed = now
+        ops.append(DropRoute(pool.key, endpoint.id))
+        self._release(endpoint, ops)
+
+    def _drop_if_empty(self, pool: _Pool, why: str, now: float, ops: list[TableOp]) -> bool:
+        """A pool without endpoints goes at once, or when it has been so for `empty_pool_timeout`. True = it is gone."""
+        if pool.entries:
+            return False
+        kept = self._settings.empty_pool_timeout if self._settings.keep_empty_pools else 0.0
+        if kept > 0 and now - pool.changed <= kept:
+            self._empty.setdefault(pool.key, why)
+            return False
+        del self._pools[pool.key]
+        why = self._empty.pop(pool.key, why)
+        host = host_of(pool.key)
+        self._hosts[host] -= 1
+        if not self._hosts[host]:
+            del self._hosts[host]
+            self._history.went(host, why)
+        ops.append(DropPool(pool.key))
+        return True
+
+
+def _accepted_segments(settings: RegistrySettings) -> frozenset[str] | None:
+    """Isolation segments that this router serves, "" for none; None = every one (contract §3.6)."""
+    match settings.sharding_mode:
+        case "segments":
+            return settings.isolation_segments
+        case "shared-and-segments":
+            return settings.isolation_segments | {""}
+        case _:
+            return None
+
+
+def _wildcards(host: str) -> Iterator[str]:
+    """The wildcard hosts that cover a host, nearest first (contract §3.3)."""
+    parent = host.partition(".")[2]
+    while parent:
+        yield f"*.{parent}"
+        parent = parent.partition(".")[2]
+
+
+def _ages_alike(one: EndpointSpec, other: EndpointSpec) -> bool:
+    return one.tls == other.tls and one.stale_after == other.stale_after
+
+
+def _shared(spec: EndpointSpec) -> EndpointSpec:
+    """The same with one copy in memory of strings that many endpoints have in common."""
+    share = sys.intern
+    return msgspec.structs.replace(
+        spec,
+        protocol=share(spec.protocol),
+        app=share(spec.app),
+        isolation_segment=share(spec.isolation_segment),
+        availability_zone=share(spec.availability_zone),
+        tags=spec.tags and tuple([(share(name), share(value)) for name, value in spec.tags]),
+    )
+
+
+def _about(key: str, spec: EndpointSpec) -> dict[str, Any]:
+    """What the event log says of an endpoint (contract §12.5)."""
+    return {
+        "uri": key,
+        "route_service_url": spec.route_service_url,
+        "backend": spec.address,
+        "application_id": spec.app,
+        "instance_id": spec.instance_id,
+        "server_cert_domain_san": spec.server_cert_domain_san,
+        "protocol": spec.protocol,
+        "modification_tag": {"guid": "", "index": 0},
+        "isolation_segment": spec.isolation_segment or "-",
+        "isTLS": spec.tls,
+    }
