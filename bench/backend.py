@@ -1,0 +1,59 @@
+"""The backend of every proxy: nginx, one worker, keep-alive without end, no log.
+
+`/small` and `/bytes/N` are what is measured. `/seen` answers with the request headers that reached it, one a
+line, which is how the bench knows what a proxy really sent.
+"""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from . import nginx
+from .processes import Cores, free_port, server, wait_until_serving
+from .scenarios import HOST, SMALL_BODY
+
+SEEN = (
+    "Host",
+    "X-Forwarded-For",
+    "X-Forwarded-Proto",
+    "X-Request-Start",
+    "X-Vcap-Request-Id",
+    "X-CF-ApplicationID",
+    "X-CF-InstanceID",
+    "X-CF-InstanceIndex",
+)
+
+SERVER = """
+  access_log off;
+  sendfile on;
+  tcp_nopush on;
+  open_file_cache max=16 inactive=1h;
+  open_file_cache_valid 1h;
+  default_type text/plain;
+  server {{
+    listen 127.0.0.1:{port} backlog=1024;
+    keepalive_requests 1000000000;
+    keepalive_timeout 1h;
+    client_body_buffer_size 64k;
+    location = /small {{ return 200 "{small}"; }}
+    location = /seen {{ return 200 "{seen}"; }}
+    location /bytes/ {{ root {root}; }}
+  }}
+"""
+
+
+@contextmanager
+def running(directory: Path, sizes: Iterable[int], cores: Cores) -> Iterator[int]:
+    """Run the backend with a file for each size; gives its port."""
+    files = directory / "bytes"
+    files.mkdir(parents=True)
+    for size in sizes:
+        (files / str(size)).write_bytes(b"x" * size)
+    port = free_port()
+    seen = "\\n".join(f"{name}: $http_{name.lower().replace('-', '_')}" for name in SEEN)
+    small = SMALL_BODY.decode().replace("\n", "\\n")
+    text = SERVER.format(port=port, small=small, seen=seen, root=directory)
+    output = directory / "backend.out"
+    with server(nginx.command(directory, text), cores.load, output) as process:
+        wait_until_serving(process, port, HOST, output)
+        yield port
