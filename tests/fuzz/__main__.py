@@ -1,0 +1,24 @@
+"""`python -m tests.fuzz [SECONDS] [SEED]`: strange messages through the data plane, and a strict reader behind it."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from tests.fuzz.run import Tally, run
+
+
+def main() -> int:
+    seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 30.0
+    seed = int(sys.argv[2]) if len(sys.argv) > 2 else time.time_ns()
+    tally = Tally()
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        run(seed, 500, tally)
+        seed += 1
+    print(tally)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
