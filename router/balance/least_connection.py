@@ -31,9 +31,7 @@ def _least(endpoints: list[Endpoint], *, heed_marks: bool) -> Endpoint | None:
     start = randrange(size)
     best: Endpoint | None = None
     lowest = -1
-    for step in range(
-        start - size, start
-    ):  # negative indices wrap: every endpoint once, from a random one on
+    for step in range(start - size, start):  # negative indices wrap: every endpoint once, from a random one on
         endpoint = endpoints[step]
         if heed_marks and endpoint.failed_at and endpoint.failed:
             continue
