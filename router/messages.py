@@ -134,6 +134,44 @@ TableOp = PutEndpoint | DropEndpoint | PutPool | DropPool | PutRoute | DropRoute
 # ---------------------------------------------------------------- settings of a worker
 
 
+class Certificate(msgspec.Struct, frozen=True):
+    """A certificate chain and its key, both PEM. `names` are lower-case host names, `*.` for wildcards."""
+
+    chain: str
+    key: str
+    names: tuple[str, ...] = ()
+
+
+SubjectKey = tuple[tuple[str, str], ...]
+"""A certificate's subject: pairs of X.520 attribute name and value, sorted."""
+
+
+class FrontTls(msgspec.Struct, frozen=True):
+    """The HTTPS listener (contract §9.1, §9.2). Versions are `TLSv1.x`, ciphers OpenSSL's names, "" = its default."""
+
+    certificates: tuple[Certificate, ...]
+    min_version: str = "TLSv1.2"
+    max_version: str = "TLSv1.3"
+    ciphers: str = ""
+    client_certificates: str = "none"
+    """`none`, `request` or `require`."""
+    client_authorities: str = ""
+    """PEM of authorities for client certificates, besides the system's."""
+    system_authorities: bool = True
+    client_rules: tuple[tuple[SubjectKey, tuple[SubjectKey, ...]], ...] = ()
+    """Issuer → subjects that are let in."""
+
+
+class BackendTls(msgspec.Struct, frozen=True):
+    """TLS towards backends (contract §9.4)."""
+
+    authorities: str = ""
+    """PEM of authorities besides the system's."""
+    certificate: Certificate | None = None
+    """Shown to backends that ask for one."""
+    ciphers: str = ""
+
+
 class WorkerSettings(msgspec.Struct, frozen=True):
     """All that a worker may know of the configuration. Times are seconds, sizes bytes; 0 means "none" for limits."""
 
@@ -176,6 +214,15 @@ class WorkerSettings(msgspec.Struct, frozen=True):
     redact_query_params: str = "none"
     disable_log_forwarded_for: bool = False
     disable_log_source_ip: bool = False
+    listeners: tuple[str, ...] = ("http",)
+    """What each listening socket speaks, in their order: `http` or `https`."""
+    front_tls: FrontTls | None = None
+    backend_tls: BackendTls = BackendTls()
+    tls_handshake_timeout: float = 10.0
+    forwarded_client_cert: str = "always_forward"
+    enable_proxy: bool = False
+    proxy_trusted_sources: tuple[str, ...] = ()
+    """Networks that may send a PROXY header; none = all."""
     log_level: str = "info"
     log_timestamp: str = "rfc3339"
     log_source: str = "router"
@@ -241,6 +288,14 @@ ToWorker = Setup | Table | Delta | HealthState | RouteHint | SendTable | Listen 
 
 
 # ---------------------------------------------------------------- feed, worker → control
+
+
+class EndpointUnfit(msgspec.Struct, array_like=True, tag="u"):
+    """A TLS endpoint failed in a way that takes it out of its pool (contract §7.1, §7.4): route key and endpoint id."""
+
+    key: str
+    id: int
+    reason: str
 
 
 class Attach(msgspec.Struct, array_like=True, tag="A"):
@@ -314,4 +369,4 @@ class Stats(msgspec.Struct, array_like=True, tag="s"):
     connections: int
 
 
-FromWorker = Attach | Ready | Listening | TablePart | AskRoute | Stats
+FromWorker = EndpointUnfit | Attach | Ready | Listening | TablePart | AskRoute | Stats

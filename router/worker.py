@@ -34,6 +34,7 @@ from router.messages import (
     AskRoute,
     Attach,
     Delta,
+    EndpointUnfit,
     FromWorker,
     HealthState,
     Listen,
@@ -114,6 +115,7 @@ class Worker:
         """The orders in force, None before the first."""
         self.backlog = 0
         """Bytes of frames received and not yet applied."""
+        self._orphaned = False
         self._queue: deque[bytes] = deque()
         self._building: RouteTable | None = None
         self._asks: dict[int, asyncio.Future[list[str]]] = {}
@@ -171,10 +173,13 @@ class Worker:
             in_flight = InFlight(self.block, message.slot, message.workers)
             self.plane = Plane(self.loop, in_flight, log)
             self.plane.ask_route = self.ask_route
+            self.plane.unfit = lambda key, id, reason: self.send(EndpointUnfit(key, id, reason))
             self._stats_timer = self.loop.call_later(STATS_INTERVAL, self._report)
         else:
             self.plane.in_flight.activate(message.workers)
-            self.plane.log.info("control-found", slot=message.slot)
+            if self._orphaned:
+                self._orphaned = False
+                self.plane.log.info("control-found", slot=message.slot)
         self.setup = message
         self.plane.configure(settings)
 
@@ -251,6 +256,7 @@ class Worker:
     def control_lost(self) -> None:
         """The feed has ended: go on alone. What has come in by then is still applied."""
         self.link = None
+        self._orphaned = True
         for waiting in self._asks.values():
             if not waiting.done():
                 waiting.set_result([])

@@ -48,8 +48,14 @@ class Leaf:
         if isinstance(value, SecretStr):
             return "***" if value.get_secret_value() else ""
         if isinstance(value, list):
-            return [item.model_dump(by_alias=True) if isinstance(item, Section) else item for item in value]
+            return [
+                item.model_dump(mode="json", by_alias=True) if isinstance(item, Section) else item for item in value
+            ]
         return format_duration(value) if self.kind.duration else value
+
+
+def _plain(item: Any) -> Any:
+    return item.model_dump(mode="json", by_alias=True) if isinstance(item, Section) else item
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from pydantic import (
 )
 
 from router.config import duration
+from router.config.ciphers import openssl_names
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +93,18 @@ def strategies() -> tuple[str, ...]:
     return tuple(sorted(entry_points(group="router.strategies").names))
 
 
+def _cipher_suites(text: str) -> str:
+    openssl_names(text)
+    return text
+
+
+def _network(text: str) -> str:
+    try:
+        return str(ipaddress.ip_network(text, strict=False))
+    except ValueError:
+        raise ValueError from None  # its text would repeat the value
+
+
 _GO_DURATION = WithJsonSchema(
     {"anyOf": [{"type": "string", "pattern": duration.PATTERN}, {"type": "integer", "minimum": 0}]}
 )
@@ -148,3 +161,25 @@ TimestampFormat = Annotated[
     Kind("`rfc3339` or `unix-epoch`", text=True),
 ]
 Redaction = Annotated[Literal["none", "all", "hash"], Kind("`none`, `all` or `hash`", text=True)]
+Pem = Annotated[str, Kind("PEM text, or the path of a file that holds it", text=True)]
+Pems = Annotated[list[Pem], Kind("a list of PEM texts or paths", text=True)]
+SecretPem = Annotated[
+    SecretStr, _SCALAR_TEXT, Kind("PEM text, or the path of a file that holds it", text=True, secret=True)
+]
+CipherSuites = Annotated[str, AfterValidator(_cipher_suites), Kind("cipher suites separated by `:`", text=True)]
+MinTlsVersion = Annotated[
+    Literal["", "TLSv1.0", "TLSv1.1", "TLSv1.2", "TLSv1.3"],
+    Kind("`TLSv1.0`, `TLSv1.1`, `TLSv1.2` or `TLSv1.3`", text=True),
+]
+MaxTlsVersion = Annotated[Literal["", "TLSv1.2", "TLSv1.3"], Kind("`TLSv1.2` or `TLSv1.3`", text=True)]
+ClientCertValidation = Annotated[
+    Literal["none", "request", "require"], Kind("`none`, `request` or `require`", text=True)
+]
+ForwardedClientCert = Annotated[
+    Literal["always_forward", "forward", "sanitize_set"],
+    Kind("`always_forward`, `forward` or `sanitize_set`", text=True),
+]
+Networks = Annotated[
+    list[Annotated[str, AfterValidator(_network), Kind("an IP address or network", text=True)]],
+    Kind("a list of IP addresses or networks", text=True),
+]

@@ -6,9 +6,6 @@ Where a user might rely on what does not happen, the row says so plainly. Contra
 
 from __future__ import annotations
 
-_NO_TLS_IN = "the router serves plain HTTP only, HTTPS clients cannot connect"
-_NO_CLIENT_CERTS = "client certificates are not asked for and not checked"
-_NO_BACKEND_TLS = "the router shows backends no certificate"
 _NO_ROUTE_SERVICES = "requests are not sent through route services"
 _NO_ROUTING_API = "routes come from NATS only, not from the routing API"
 _NO_PROMETHEUS = "there is no Prometheus endpoint"
@@ -20,20 +17,7 @@ _NO_STICKY = "sessions are not kept on one instance"
 _UNUSED = "the Go router reads it and does not use it either"
 
 _ROWS: tuple[tuple[str, str], ...] = (
-    (_NO_TLS_IN, "enable_ssl ssl_port tls_pem cipher_suites min_tls_version max_tls_version"),
-    ("plain HTTP is served on `port` all the same", "disable_http"),
-    (
-        _NO_CLIENT_CERTS,
-        "client_cert_validation client_ca_certs only_trust_client_ca_certs"
-        " enable_verify_client_certificate_metadata verify_client_certificate_metadata",
-    ),
-    (
-        "`X-Forwarded-Client-Cert` is passed on as the client sent it, so backends must not trust it",
-        "forwarded_client_cert",
-    ),
-    (_NO_BACKEND_TLS, "backends.cert_chain backends.private_key"),
-    ("connections to backends are not TLS, no certificate authority is consulted", "ca_certs"),
-    ("no TLS is spoken to route services or backends", "skip_ssl_validation tls_handshake_timeout"),
+    ("no TLS is spoken to route services", "skip_ssl_validation"),
     (
         "the connection to NATS is not encrypted, and passwords and routes cross the network readable",
         "nats.tls_enabled nats.ca_certs nats.cert_chain nats.private_key",
@@ -54,7 +38,6 @@ _ROWS: tuple[tuple[str, str], ...] = (
         "http_rewrite.responses.add_headers_if_not_present http_rewrite.responses.remove_headers",
     ),
     ("these headers do reach backends", "hop_by_hop_headers_to_filter"),
-    ("the PROXY protocol is not understood, such connections are refused as bad requests", "enable_proxy"),
     (
         _NO_STICKY,
         "secure_cookies sticky_session_cookie_names sticky_sessions_for_auth_negotiate",

@@ -18,19 +18,28 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from router.config.kinds import (
     Address,
+    CipherSuites,
+    ClientCertValidation,
     Count,
     Duration,
     Flag,
+    ForwardedClientCert,
     HeaderNames,
     Host,
     Kind,
     LogLevel,
+    MaxTlsVersion,
+    MinTlsVersion,
+    Networks,
     OptionalPath,
     Path,
+    Pem,
+    Pems,
     Port,
     Redaction,
     RemotePort,
     Secret,
+    SecretPem,
     ShardingMode,
     SignedDuration,
     Strategy,
@@ -39,6 +48,7 @@ from router.config.kinds import (
     TimestampFormat,
     Workers,
 )
+from router.config.tls_rules import tls_problems
 
 MAX_REQUEST_HEAD = 1 << 20  # contract 8.3: also what 0 means
 MAX_RESPONSE_HEAD = 10 << 20  # contract 8.3: what 0 means
@@ -106,6 +116,45 @@ class Nats(Section):
     """Password. Better kept in `ROUTER__NATS__PASS_FILE` than in the file."""
 
 
+class Certificate(Section):
+    """One certificate of the HTTPS listener."""
+
+    # contract 9.1
+    cert_chain: Pem
+    """The certificate and those that lead to its issuer, its own first: PEM text, or the path of a file."""
+    private_key: SecretPem
+    """Its key, without a password: PEM text, or the path of a file."""
+
+
+class Subject(Section):
+    """The subject of a certificate; all fields that it has must be given, and no others."""
+
+    # contract 9.2
+    common_name: Text = ""
+    serial_number: Text = ""
+    country: Texts = []
+    organization: Texts = []
+    organizational_unit: Texts = []
+    locality: Texts = []
+    province: Texts = []
+    street_address: Texts = []
+    postal_code: Texts = []
+
+
+class ClientCertRule(Section):
+    """Which client certificates of one issuer are welcome."""
+
+    # contract 9.2
+    issuer_in_chain: Subject
+    valid_cert_subjects: list[Subject]
+
+
+Certificates = Annotated[list[Certificate], Kind("a list of pairs, each with `cert_chain` and `private_key`")]
+ClientCertRules = Annotated[
+    list[ClientCertRule], Kind("a list of rules, each with `issuer_in_chain` and `valid_cert_subjects`")
+]
+
+
 class Backends(Section):
     """Limits that hold for each backend."""
 
@@ -120,6 +169,10 @@ class Backends(Section):
     """How long an idle connection to a backend is kept; one that was seen to close its own sooner gets less."""
     replay_bytes: Count = 65536
     """Bytes of a request body that are kept, so that another backend can be tried; a longer one is not repeated."""
+    cert_chain: Pem = ""
+    """Certificate that is shown to backends which ask for one: PEM text, or the path of a file."""
+    private_key: SecretPem = SecretStr("")
+    """Key of `backends.cert_chain`: PEM text, or the path of a file."""
 
 
 class AccessLog(Section):
@@ -242,6 +295,46 @@ class RouterConfig(Section):
     max_response_headers: Count = 0
     """Most header lines in a response; 0 = no limit."""
 
+    # contract 8.8, 9
+    enable_ssl: Flag = False
+    """Serve HTTPS on `ssl_port`."""
+    ssl_port: Port = 443
+    """TCP port for HTTPS; 0 = any free one."""
+    disable_http: Flag = False
+    """Serve HTTPS only, nothing on `port`."""
+    tls_pem: Certificates = []
+    """Certificates of the HTTPS listener, chosen by the name that the client asks for (SNI): an exact name, then a
+    wildcard, else the first certificate. Files are read again when they change; connections stay."""
+    min_tls_version: MinTlsVersion = "TLSv1.2"
+    """Oldest TLS version that clients may speak."""
+    max_tls_version: MaxTlsVersion = "TLSv1.3"
+    """Newest TLS version. The Go router's own default is `TLSv1.2`."""
+    cipher_suites: CipherSuites = ""
+    """Cipher suites for TLS up to 1.2, separated by `:`, as OpenSSL or the RFCs name them; empty = OpenSSL's choice of
+    those with forward secrecy. The Go router insists on a list."""
+    tls_handshake_timeout: Duration = 10.0
+    """Longest time of a TLS handshake, with a client or a backend."""
+    client_cert_validation: ClientCertValidation = "none"
+    """Client certificates: `none` are asked for; `request`: one that is given must be good; `require`: no other
+    client gets in."""
+    client_ca_certs: Pem = ""
+    """Authorities that client certificates are checked against, besides the system's: PEM text, or a path."""
+    only_trust_client_ca_certs: Flag = False
+    """Trust no others than `client_ca_certs`, not those of the system either."""
+    enable_verify_client_certificate_metadata: Flag = False
+    """Apply `verify_client_certificate_metadata`."""
+    verify_client_certificate_metadata: ClientCertRules = []
+    """For certificates of these issuers, only the subjects listed are let in."""
+    forwarded_client_cert: ForwardedClientCert = "always_forward"
+    """`X-Forwarded-Client-Cert` as the client sent it: `always_forward` passes it on, `forward` only from clients
+    with a certificate of their own, `sanitize_set` replaces it by that certificate."""
+    ca_certs: Pems = []
+    """Authorities that certificates of backends are checked against, besides the system's."""
+    enable_proxy: Flag = False
+    """Accept a PROXY protocol header (version 1 or 2) before HTTP and TLS; the address in it is the client's."""
+    proxy_trusted_sources: Networks = []
+    """Who may send a PROXY header; from others it is a bad request. Empty = everybody, as with the Go router."""
+
     # contract 5.3, 5.5, 11.1
     force_forwarded_proto_https: Flag = False
     """Always send `X-Forwarded-Proto: https` to backends."""
@@ -307,6 +400,19 @@ def contradictions(config: RouterConfig) -> Iterator[tuple[tuple[str, ...], str,
             "`segments` with no `isolation_segments` would keep no route at all",
             "name the segments in `isolation_segments`, or use `all`",
         )
+    if config.disable_http and not config.enable_ssl:
+        yield (
+            ("disable_http", "enable_ssl"),
+            "without HTTP and without HTTPS there is nothing to listen on",
+            "set `enable_ssl: true`, or leave `disable_http` false",
+        )
+    if config.client_cert_validation != "none" and config.only_trust_client_ca_certs and not config.client_ca_certs:
+        yield (
+            ("only_trust_client_ca_certs", "client_ca_certs"),
+            "no client certificate could be good: there is no authority to trust",
+            "name one in `client_ca_certs`, or set `only_trust_client_ca_certs: false`",
+        )
+    yield from tls_problems(config)
     if not config.status.enable_nontls_health_checks:
         yield (
             ("status.enable_nontls_health_checks",),

@@ -159,18 +159,21 @@ class Adoption:
         self.offers: list[Offer] = []
         self.block: int | None = None
         self.found = False
+        self.addresses: list[Address] = []
+        """Where to listen, with the true ports once a worker that listens there is found."""
         self._loop = loop
         self._log = log
         self._run_dir = run_dir
         self._arrivals: asyncio.Queue[Offer] = asyncio.Queue()
         self._doorstep = Doorstep(loop, run_dir.socket_path, self._arrivals.put_nowait)
 
-    async def gather(self, workers: int, address: Address) -> None:
+    async def gather(self, workers: int, addresses: list[Address]) -> None:
         """Wait for the workers of an earlier control, at most `WAIT` seconds, and choose.
 
-        `workers` and `address` are what the configuration wants; those that don't fit are dismissed, those that don't
+        `workers` and `addresses` are what the configuration wants; those that don't fit are dismissed, those that don't
         come are killed.
         """
+        self.addresses = addresses
         expected = {state.pid: state for state in self._run_dir.load()}
         self.found = bool(expected)
         try:
@@ -178,7 +181,7 @@ class Adoption:
                 while expected:
                     offer = await self._arrivals.get()
                     expected.pop(offer.pid, None)
-                    address = self._consider(offer, workers, address)
+                    self._consider(offer, workers)
         except TimeoutError:
             pass
         for state in expected.values():
@@ -187,25 +190,25 @@ class Adoption:
         while not self._arrivals.empty():
             self._dismiss(self._arrivals.get_nowait(), "it was not expected")
 
-    def _consider(self, offer: Offer, workers: int, address: Address) -> Address:
-        """Keep or dismiss one; gives the address the next ones must have (port 0 becomes the first one's)."""
+    def _consider(self, offer: Offer, workers: int) -> None:
+        """Keep or dismiss one; where a port is 0, the first one's is that of the next ones."""
         attach = offer.attach
         sockets = offer.listeners
         if attach.version != FEED_VERSION:
             why = f"it speaks version {attach.version} of the feed, not {FEED_VERSION}"
         elif attach.slot >= workers or attach.slot in (other.attach.slot for other in self.offers):
             why = f"there is no place for it among {workers} workers"
-        elif len(sockets) != 1 or not address.is_that_of(sockets[0]):
-            why = f"it does not listen on {address}"
+        elif len(sockets) != len(self.addresses) or not all(map(Address.is_that_of, self.addresses, sockets)):
+            why = f"it does not listen on {' and '.join(map(str, self.addresses))}"
         elif not capacity_of(offer.block) or (self.block and not os.path.sameopenfile(self.block, offer.block)):
             why = "it counts its requests elsewhere"
         else:
             if self.block is None:
                 self.block = os.dup(offer.block)
             self.offers.append(offer)
-            return address.settled(sockets[0])
+            self.addresses = list(map(Address.settled, self.addresses, sockets))
+            return
         self._dismiss(offer, why)
-        return address
 
     def _dismiss(self, offer: Offer, why: str) -> None:
         """Have a worker stop in order; it is killed when it does not."""

@@ -17,6 +17,8 @@ from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Any
 
+import msgspec
+
 from router import in_flight
 from router.admin.status import StatusError, StatusServer
 from router.config.model import RouterConfig
@@ -24,6 +26,7 @@ from router.control.adoption import Adoption
 from router.control.bus.client import Bus
 from router.control.bus.identity import Identity, local_ip
 from router.control.bus.registrations import Registration
+from router.control.certificates import LOOK_INTERVAL, Certificates
 from router.control.errors import StartError
 from router.control.feed import Feed
 from router.control.keeper import Keeper
@@ -40,7 +43,7 @@ from router.control.settings import (
 from router.control.sockets import Listeners, resolve
 from router.control.state import PidFile, RunDir, StatusAccess
 from router.in_flight import InFlight
-from router.messages import FEED_VERSION, HealthState, Setup, Stats
+from router.messages import FEED_VERSION, BackendTls, EndpointUnfit, FrontTls, HealthState, Setup, Stats
 from router.observe.log import Log
 from router.observe.varz import TICK, Figures, Process
 
@@ -64,7 +67,7 @@ class Control:
         """Worker processes; 0 = the one worker is in this process."""
         self.credentials = status_credentials(config)
         """User and password of `/routes` and `/varz`."""
-        self.port = self.status_port = self.routes_port = 0
+        self.port = self.ssl_port = self.status_port = self.routes_port = 0
         self.health = Health(self._health_changed, bus=config.nats is not None)
         self.figures = Figures()
         self.bus: Bus | None = None
@@ -136,16 +139,24 @@ class Control:
         if config.pid_file:
             later(PidFile(config.pid_file).remove)
 
+        self.certificates = Certificates(config, self.log, self._certificates_renewed)
+        self.certificates.warn_of_expiry()
         adoption = Adoption(loop, self.log, self.run_dir)
         later(adoption.close)
-        address = resolve(config.inet, config.port)
-        await adoption.gather(self.workers, address)
-        listeners = Listeners(address)
-        later(listeners.close)
-        for offer in adoption.offers:
-            listeners.adopt(offer.attach.slot, offer.listeners[0])
-        listeners.bind(max(self.workers, 1), shared=adoption.found)
-        self.port = listeners.address.port
+        ports = {"http": (config.port, "port"), "https": (config.ssl_port, "ssl_port")}
+        kinds = self.worker_settings.listeners
+        addresses = [resolve(config.inet, ports[kind][0]) for kind in kinds]
+        await adoption.gather(self.workers, addresses)
+        listeners = [
+            Listeners(address, ports[kind][1]) for kind, address in zip(kinds, adoption.addresses, strict=True)
+        ]
+        for number, each in enumerate(listeners):
+            later(each.close)
+            for offer in adoption.offers:
+                each.adopt(offer.attach.slot, offer.listeners[number])
+            each.bind(max(self.workers, 1), shared=adoption.found)
+        bound = dict(zip(kinds, (each.address.port for each in listeners), strict=True))
+        self.port, self.ssl_port = bound.get("http", 0), bound.get("https", 0)
 
         block = in_flight.create() if adoption.block is None else adoption.block
         later(os.close, block)
@@ -163,6 +174,7 @@ class Control:
         self._start_bus()
         self._to_stop.push_async_callback(self._stop_loops)
         self._repeat(TICK, self.figures.tick)
+        self._repeat(LOOK_INTERVAL, self.certificates.check)
         self._repeat(config.prune_stale_droplets_interval, self._prune)
         self._opening = loop.create_task(self._open(taken_over, began))
         self._loops.append(self._opening)
@@ -183,13 +195,15 @@ class Control:
         self._process = Process(self.config.index, f"{self.identity.ip}:{server.port}", self.credentials)
         self.run_dir.save_status(StatusAccess(f"http://127.0.0.1:{server.routes_port}", *self.credentials))
 
-    async def _start_workers(self, loop: asyncio.AbstractEventLoop, listeners: Listeners, adoption: Adoption) -> bool:
+    async def _start_workers(
+        self, loop: asyncio.AbstractEventLoop, listeners: list[Listeners], adoption: Adoption
+    ) -> bool:
         """Have workers, made or taken over; True when a table came with them."""
         office = _Office(self)
         taken_over = False
         self._to_stop.callback(self.run_dir.forget)
         if self.workers:
-            keeper = Keeper(loop, self.log, office, self.feed, self.in_flight, [listeners], self.workers)
+            keeper = Keeper(loop, self.log, office, self.feed, self.in_flight, listeners, self.workers)
             self.keeper = keeper
             for offer in adoption.take():
                 await keeper.adopt(offer.attach.slot, offer.pid, offer.connection, offer.received)
@@ -202,7 +216,7 @@ class Control:
                 self.health.table_taken_over()
             keeper.introduce_adopted()
         else:
-            self.keeper = LocalKeeper(loop, self.log, office, self.feed, self.in_flight, [listeners])
+            self.keeper = LocalKeeper(loop, self.log, office, self.feed, self.in_flight, listeners)
         self._to_stop.push_async_callback(self.keeper.stop, STOP_GRACE)
         self.keeper.start()
         return taken_over
@@ -232,6 +246,7 @@ class Control:
         self.log.info(
             "router.started",
             port=self.port,
+            ssl_port=self.ssl_port,
             status_port=self.status_port,
             routes_port=self.routes_port,
             workers=listening,
@@ -287,6 +302,10 @@ class Control:
         else:
             self.health.bus_lost()
 
+    def _certificates_renewed(self, front: FrontTls | None, back: BackendTls) -> None:
+        self.worker_settings = msgspec.structs.replace(self.worker_settings, front_tls=front, backend_tls=back)
+        self.keeper.renew_settings()
+
     def _unregister(self, told: Registration) -> None:
         self.registry.unregister(told.spec.host, told.spec.port, told.uris, told.spec.isolation_segment)
 
@@ -332,6 +351,9 @@ class _Office:
 
     def hints_for(self, host: str) -> list[str]:
         return self._control.registry.explain_missing(host)
+
+    def endpoint_unfit(self, unfit: EndpointUnfit) -> None:
+        self._control.registry.remove_unfit(unfit.key, unfit.id, unfit.reason)
 
     def workers_changed(self) -> None:
         self._control.run_dir.save(self._control.keeper.states())

@@ -22,6 +22,7 @@ from router.frames import frame
 from router.in_flight import InFlight
 from router.messages import (
     AskRoute,
+    EndpointUnfit,
     Listen,
     Listening,
     Ready,
@@ -149,6 +150,11 @@ class Keeper:
                 worker.process.kill()
             await self._all_gone.wait()
 
+    def renew_settings(self) -> None:
+        """The office gives out other settings now: tell every worker."""
+        for worker in self._workers():
+            worker.link.send(frame(self._office.setup_for(worker.seat.slot)))
+
     def states(self) -> list[WorkerState]:
         """Which processes sit where, for the next control."""
         return [WorkerState(w.seat.slot, w.process.pid, w.process.started) for w in self._workers()]
@@ -249,6 +255,8 @@ class Keeper:
         match message:
             case Stats():
                 self._office.stats_received(worker.seat.slot, message)
+            case EndpointUnfit():
+                self._office.endpoint_unfit(message)
             case AskRoute():
                 worker.link.send(frame(RouteHint(message.ask, self._office.hints_for(message.host))))
             case Ready():

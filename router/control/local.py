@@ -15,7 +15,7 @@ from router.control.sockets import Listeners
 from router.control.state import WorkerState
 from router.frames import frame
 from router.in_flight import InFlight
-from router.messages import AskRoute, Listen, Listening, RouteHint, Stats
+from router.messages import AskRoute, EndpointUnfit, Listen, Listening, RouteHint, Stats
 from router.observe.log import Log
 from router.worker import Worker
 
@@ -70,6 +70,10 @@ class LocalKeeper:
             listeners.close()
         await asyncio.wait({self.worker.done})
 
+    def renew_settings(self) -> None:
+        """The office gives out other settings now: tell the worker."""
+        self._link.send(frame(self._office.setup_for(SLOT)))
+
     @property
     def listening(self) -> int:
         """1 when the worker accepts connections."""
@@ -83,6 +87,8 @@ class LocalKeeper:
         match message:
             case Stats():
                 self._office.stats_received(SLOT, message)
+            case EndpointUnfit():
+                self._office.endpoint_unfit(message)
             case AskRoute():
                 self._link.send(frame(RouteHint(message.ask, self._office.hints_for(message.host))))
             case Listening():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from router.messages import HealthState, Setup, Stats
+from router.messages import EndpointUnfit, HealthState, Setup, Stats
 
 
 class Office(Protocol):
@@ -28,6 +28,9 @@ class Office(Protocol):
     def hints_for(self, host: str) -> list[str]:
         """What is known about a host without a route, for a person."""
         ...
+
+    def endpoint_unfit(self, unfit: EndpointUnfit) -> None:
+        """A worker found that a TLS endpoint must leave its pool."""
 
     def workers_changed(self) -> None:
         """Another process sits in a slot, or none."""

@@ -324,6 +324,23 @@ class Registry:
         if ops:
             self._sink(ops)
 
+    def remove_unfit(self, key: str, id: int, reason: str) -> None:
+        """A TLS endpoint that failed leaves its pool at once, until it is registered again (contract §7.4).
+
+        It may have been replaced or removed meanwhile: then nothing happens.
+        """
+        pool = self._pools.get(key)
+        entry = next((e for e in pool.entries.values() if e.endpoint.id == id), None) if pool is not None else None
+        if entry is None or not entry.endpoint.spec.tls:
+            return
+        self._log.error("prune-failed-endpoint", **_about(key, entry.endpoint.spec), error=reason)
+        now = self._clock()
+        ops: list[TableOp] = []
+        self._remove(entry, now, ops)
+        if pool is not None and not pool.entries:
+            self._empty.setdefault(key, f"its last instance failed: {reason}")
+        self._sink(ops)
+
     def prune(self, bus_connected: bool = True) -> None:
         """Remove what has not been registered for longer than its time to live (contract §2.7)."""
         if self._settings.suspend_pruning:

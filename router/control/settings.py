@@ -9,12 +9,14 @@ import secrets
 from importlib.metadata import entry_points
 
 from router.balance.strategy import ENTRY_POINT_GROUP
+from router.config.ciphers import openssl_names
 from router.config.model import RouterConfig
+from router.config.pem import read_pair, read_pem, subject_key
 from router.control.bus.client import BusSettings
 from router.control.errors import StartError
 from router.control.registry import RegistrySettings
 from router.in_flight import LANES
-from router.messages import WorkerSettings
+from router.messages import BackendTls, Certificate, FrontTls, WorkerSettings
 
 
 def worker_settings(config: RouterConfig, router_ip: str) -> WorkerSettings:
@@ -56,8 +58,52 @@ def worker_settings(config: RouterConfig, router_ip: str) -> WorkerSettings:
         redact_query_params=config.logging.redact_query_params,
         disable_log_forwarded_for=config.logging.disable_log_forwarded_for,
         disable_log_source_ip=config.logging.disable_log_source_ip,
+        listeners=tuple(kind for kind, wanted in listener_kinds(config) if wanted),
+        front_tls=front_tls(config) if config.enable_ssl else None,
+        backend_tls=backend_tls(config),
+        tls_handshake_timeout=config.tls_handshake_timeout,
+        forwarded_client_cert=config.forwarded_client_cert,
+        enable_proxy=config.enable_proxy,
+        proxy_trusted_sources=tuple(config.proxy_trusted_sources),
         log_level=config.logging.level,
         log_timestamp=config.logging.format.timestamp,
+    )
+
+
+def listener_kinds(config: RouterConfig) -> tuple[tuple[str, bool], ...]:
+    """What can be listened for, and whether it is."""
+    return (("http", not config.disable_http), ("https", config.enable_ssl))
+
+
+def front_tls(config: RouterConfig) -> FrontTls:
+    """The HTTPS listener; files are read anew at every call. Raises PemError."""
+    pairs = [read_pair(entry.cert_chain, entry.private_key.get_secret_value()) for entry in config.tls_pem]
+    rules = config.verify_client_certificate_metadata if config.enable_verify_client_certificate_metadata else ()
+    return FrontTls(
+        tuple(Certificate(pair.chain, pair.key, pair.names) for pair in pairs),
+        config.min_tls_version or "TLSv1.2",
+        config.max_tls_version or "TLSv1.3",
+        openssl_names(config.cipher_suites),
+        config.client_cert_validation,
+        read_pem(config.client_ca_certs) if config.client_ca_certs else "",
+        not config.only_trust_client_ca_certs,
+        tuple(
+            (
+                subject_key(rule.issuer_in_chain.model_dump()),
+                tuple(subject_key(subject.model_dump()) for subject in rule.valid_cert_subjects),
+            )
+            for rule in rules
+        ),
+    )
+
+
+def backend_tls(config: RouterConfig) -> BackendTls:
+    """TLS towards backends. Raises PemError."""
+    chain, key = config.backends.cert_chain, config.backends.private_key.get_secret_value()
+    return BackendTls(
+        "\n".join(map(read_pem, config.ca_certs)),
+        Certificate(read_pem(chain), read_pem(key)) if chain and key else None,
+        openssl_names(config.cipher_suites) if config.enable_ssl else "",
     )
 
 

@@ -53,8 +53,10 @@ def resolve(host: str, port: int, key: str = "inet") -> Address:
 class Listeners:
     """The sockets of all slots on one address. `address` has the true port once the first is bound."""
 
-    def __init__(self, address: Address) -> None:
+    def __init__(self, address: Address, key: str = "port") -> None:
+        """`key` is the setting that gave the port."""
         self.address = address
+        self._key = key
         self._sockets: dict[int, socket.socket] = {}
         self._guard: socket.socket | None = None
 
@@ -79,7 +81,7 @@ class Listeners:
                 self._guard = _bound(self.address, reuse_address=False)
         except OSError as error:
             self.close()
-            raise StartError(_explained(self.address, error)) from error
+            raise StartError(_explained(self.address, self._key, error)) from error
 
     def of(self, slot: int) -> socket.socket:
         """The socket of a slot; it stays ours, so pass on its descriptor or a copy."""
@@ -111,19 +113,20 @@ def _bound(address: Address, *, reuse_port: bool = True, reuse_address: bool = T
     return sock
 
 
-def _explained(address: Address, error: OSError) -> str:
+def _explained(address: Address, key: str, error: OSError) -> str:
+    flag = "-p PORT or " if key == "port" else ""
     match error.errno:
         case errno.EADDRINUSE:
             return (
-                f"port: {address.port} is in use on {address.host}; "
-                "stop what listens there, or choose another port with -p PORT or `port:` in the configuration"
+                f"{key}: {address.port} is in use on {address.host}; "
+                f"stop what listens there, or choose another port with {flag}`{key}:` in the configuration"
             )
         case errno.EACCES:
             return (
-                f"port: {address.port} needs rights this user lacks; choose one above 1023 with -p PORT or `port:` "
+                f"{key}: {address.port} needs rights this user lacks; choose one above 1023 with {flag}`{key}:` "
                 "in the configuration, or give the router CAP_NET_BIND_SERVICE"
             )
         case errno.EADDRNOTAVAIL:
             return f"inet: {address.host} is no address of this machine; use 0.0.0.0 for all addresses"
         case _:
-            return f"port: can't listen on {address}: {error.strerror or error}"
+            return f"{key}: can't listen on {address}: {error.strerror or error}"

@@ -60,8 +60,12 @@ CONNECTION_LIMIT = ErrorRow(
 HEAD_TOO_LARGE = ErrorRow(31, 431, "max-request-size-exceeded", "", "")
 
 ENDPOINT_FAILURES = {
+    496: "496 SSL Certificate Required",
     499: "499 Request Cancelled",
     502: "502 Bad Gateway: Registered endpoint failed to handle the request.",
+    503: "503 Service Unavailable",
+    525: "525 SSL Handshake Failed",
+    526: "526 Invalid SSL Certificate",
 }
 """Status → body, for attempts that failed for good (contract §7.3)."""
 

@@ -1,4 +1,4 @@
-"""What the router says of a request's origin (contract §5.3): X-Forwarded-Proto, and request ids."""
+"""What the router says of a request's origin (contract §5.3, §9.3): X-Forwarded-*, and request ids."""
 
 from __future__ import annotations
 
@@ -22,6 +22,15 @@ def forwarded_proto(sent: bytes | None, secure: bool, rules: ProtoRules) -> byte
     if rules.sanitize_forwarded_proto or not sent:
         return b"https" if secure else b"http"
     return sent
+
+
+def forwarded_client_cert(mode: str, sent: bytes | None, own: bytes) -> bytes:
+    """The `X-Forwarded-Client-Cert` line in the modes that don't pass on what was sent unseen (contract §9.3).
+
+    `own` is the certificate of the client's connection, base64 of its DER, empty without one.
+    """
+    value = own if mode == "sanitize_set" else sent
+    return b"X-Forwarded-Client-Cert: %b\r\n" % value if own and value else b""
 
 
 class RequestIds:

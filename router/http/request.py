@@ -23,6 +23,7 @@ from router.http.message import (
     REMEMBERED,
     BadMessage,
     HeaderList,
+    Rule,
     RuleBook,
     content_length,
     header_text,
@@ -143,8 +144,9 @@ MAX_REMEMBERED_BLOCK = 4096
 class RequestParser:
     """Parses whole heads. One object serves all connections of a worker: it keeps nothing between calls."""
 
-    def __init__(self) -> None:
-        self._rules = RuleBook(REQUEST_RULES)
+    def __init__(self, withheld: tuple[bytes, ...] = ()) -> None:
+        """`withheld` are further headers, lower case, that are noted and not passed on."""
+        self._rules = RuleBook(REQUEST_RULES | {name: Rule(name, False) for name in withheld})
         self._host_keys = _HostKeys()
         self._parser: Any = None
         self._target = b""

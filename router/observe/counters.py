@@ -27,6 +27,12 @@ class Counter(IntEnum):
     """Every endpoint at its connection limit."""
     UNREADABLE = auto()
     """Requests refused by the parser."""
+    BACKEND_HANDSHAKE_FAILED = auto()
+    """525s: a backend that speaks no TLS, or refuses the handshake."""
+    BACKEND_INVALID_CERT = auto()
+    """526s: a backend's certificate that can't be trusted."""
+    BACKEND_INVALID_ID = auto()
+    """503s: a backend's certificate that carries another name."""
     CLIENT_GONE = auto()
     """Requests whose client left before the response was complete."""
 

@@ -9,8 +9,11 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
+import ssl
 from enum import Enum
 from typing import NamedTuple
+
+from router.observe.counters import Counter
 
 
 class Retry(Enum):
@@ -24,11 +27,18 @@ class Retry(Enum):
 
 
 class Failure(NamedTuple):
-    """One failed attempt. `marks`: the endpoint is passed over for a while (contract §4.6)."""
+    """One failed attempt. `marks`: the endpoint is passed over for a while (contract §4.6).
+
+    `unfit`: a TLS endpoint leaves its pool until it is registered again (§7.4). `status` and `counter` are for the case
+    that this was the last attempt (§7.3).
+    """
 
     reason: str
     retry: Retry
     marks: bool
+    unfit: bool = False
+    status: int = 502
+    counter: Counter | None = Counter.BAD_GATEWAYS
 
 
 CLOSED = Failure("EOF", Retry.IDEMPOTENT, False)
@@ -52,14 +62,55 @@ IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE"))
 def dial_failure(address: str, error: BaseException) -> Failure:
     """A connection that could not be had: refused, unreachable, timed out, no such host."""
     if isinstance(error, TimeoutError | asyncio.TimeoutError):
-        return Failure(f"dial tcp {address}: i/o timeout", Retry.ALWAYS, True)
+        return Failure(f"dial tcp {address}: i/o timeout", Retry.ALWAYS, True, True)
     if isinstance(error, socket.gaierror):
         host = address.rpartition(":")[0]
-        return Failure(f"dial tcp: lookup {host}: no such host", Retry.ALWAYS, True)
+        return Failure(f"dial tcp: lookup {host}: no such host", Retry.ALWAYS, True, True)
     text = str(error)
     if isinstance(error, OSError):
         text = _DIAL_ERRORS.get(error.errno or 0, text)
-    return Failure(f"dial tcp {address}: {text}", Retry.ALWAYS, True)
+    return Failure(f"dial tcp {address}: {text}", Retry.ALWAYS, True, True)
+
+
+_NOT_VERIFIED = "tls: failed to verify certificate: x509: "
+_VERIFY_ERRORS = {
+    9: "certificate has expired or is not yet valid",
+    10: "certificate has expired or is not yet valid",
+}
+_WRONG_NAME = frozenset((62, 64))  # X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH
+_CERT_ALERTS = {
+    "ALERT_BAD_CERTIFICATE": "bad certificate",
+    "ALERT_UNKNOWN_CA": "unknown certificate authority",
+    "ALERT_CERTIFICATE_REQUIRED": "certificate required",
+    "ALERT_CERTIFICATE_UNKNOWN": "unknown certificate",
+}
+_NO_TLS = frozenset(
+    ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNKNOWN_PROTOCOL", "RECORD_LAYER_FAILURE", "UNEXPECTED_MESSAGE")
+)
+
+
+def handshake_timeout() -> Failure:
+    """A TLS handshake that took too long (contract §7.1)."""
+    return Failure("net/http: TLS handshake timeout", Retry.ALWAYS, True, True)
+
+
+def tls_failure(expected_name: str, error: ssl.SSLError) -> Failure:
+    """A TLS handshake that failed (contract §7.1, §7.3): OpenSSL's error sorted into the contract's classes."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        if error.verify_code in _WRONG_NAME:
+            reason = f"{_NOT_VERIFIED}certificate is not valid for {expected_name}"
+            return Failure(reason, Retry.ALWAYS, True, True, 503, Counter.BACKEND_INVALID_ID)
+        reason = _NOT_VERIFIED + _VERIFY_ERRORS.get(error.verify_code, "certificate signed by unknown authority")
+        return Failure(reason, Retry.ALWAYS, True, True, 526, Counter.BACKEND_INVALID_CERT)
+    name = error.reason or ""
+    if name in _NO_TLS:
+        reason = "tls: first record does not look like a TLS handshake"
+        return Failure(reason, Retry.ALWAYS, True, True, 525, Counter.BACKEND_HANDSHAKE_FAILED)
+    for alert, text in _CERT_ALERTS.items():
+        if name.endswith(alert):
+            return Failure(f"remote error: tls: {text}", Retry.ALWAYS, True, True, 496, None)
+    text = name.lower().replace("_", " ").rpartition("alert ")[2] or str(error)
+    return Failure(f"remote error: tls: {text}", Retry.ALWAYS, True, True, 525, Counter.BACKEND_HANDSHAKE_FAILED)
 
 
 def lost(local: str, address: str, error: BaseException | None, in_one: bool) -> Failure:

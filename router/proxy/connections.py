@@ -7,10 +7,12 @@ that are not needed age and go.
 from __future__ import annotations
 
 import asyncio
+import socket
+import ssl
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from router.proxy.attempts import Failure, dial_failure
+from router.proxy.attempts import Failure, dial_failure, handshake_timeout, tls_failure
 from router.proxy.backend_h1 import BackendH1
 from router.table.endpoint import Endpoint
 
@@ -115,11 +117,58 @@ class Connections:
 
 
 async def dial(plane: Plane, endpoint: Endpoint) -> BackendH1 | Failure:
-    """A new connection to `endpoint`, or why there is none. Takes at most `dial_timeout` seconds."""
+    """A new connection to `endpoint`, or why there is none.
+
+    Takes at most `dial_timeout` seconds, and for a TLS endpoint as long again as `tls_handshake_timeout`.
+    """
     spec = endpoint.spec
+    if spec.tls:
+        return await _dial_tls(plane, endpoint)
     try:
         async with asyncio.timeout(plane.settings.dial_timeout or None):
             _, connection = await plane.loop.create_connection(lambda: BackendH1(plane), spec.host, spec.port)
     except (OSError, TimeoutError, UnicodeError) as error:
         return dial_failure(endpoint.address, error)
     return connection
+
+
+async def _dial_tls(plane: Plane, endpoint: Endpoint) -> BackendH1 | Failure:
+    """As `dial`; the certificate must carry the name of the registration, or the host dialled (contract §9.4)."""
+    spec = endpoint.spec
+    name = spec.server_cert_domain_san or spec.host
+    limit = plane.settings.tls_handshake_timeout
+    sock: socket.socket | None = None
+    try:
+        async with asyncio.timeout(plane.settings.dial_timeout or None):
+            sock = await _connected(plane.loop, spec.host, spec.port)
+        async with asyncio.timeout(limit or None):
+            _, connection = await plane.loop.create_connection(
+                lambda: BackendH1(plane), sock=sock, ssl=plane.back_door.context, server_hostname=name
+            )
+    except ssl.SSLError as error:
+        return tls_failure(name, error)
+    except TimeoutError as error:
+        return dial_failure(endpoint.address, error) if sock is None else handshake_timeout()
+    except (OSError, UnicodeError) as error:
+        return dial_failure(endpoint.address, error)
+    return connection
+
+
+async def _connected(loop: asyncio.AbstractEventLoop, host: str, port: int) -> socket.socket:
+    """A socket connected to the first of the host's addresses that takes it. Raises OSError."""
+    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    failed: OSError | None = None
+    for family, kind, protocol, _, address in found:
+        sock = socket.socket(family, kind | socket.SOCK_NONBLOCK, protocol)
+        try:
+            await loop.sock_connect(sock, address)
+        except OSError as error:
+            sock.close()
+            failed = error
+        except BaseException:
+            sock.close()
+            raise
+        else:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            return sock
+    raise failed or OSError(f"{host} has no address")

@@ -156,7 +156,7 @@ class Exchange:
         self.pool = pool
         sent = noted.get(b"x-forwarded-for")
         xff = self.forwarded_for = b"%b, %b" % (sent, self.client) if sent else self.client
-        proto = self.forwarded_proto = forwarded_proto(noted.get(b"x-forwarded-proto"), False, settings)
+        proto = self.forwarded_proto = forwarded_proto(noted.get(b"x-forwarded-proto"), self.frontend.secure, settings)
         if request.body == NO_BODY:
             framing = b"Content-Length: 0\r\n" if request.method in BODY_EXPECTED else b""
         elif request.body == CHUNKED:
@@ -183,6 +183,7 @@ class Exchange:
                 b"\r\nX-Vcap-Request-Id: ",
                 self.request_id,
                 b"\r\n",
+                plane.client_cert_line(noted, self.frontend) if plane.client_cert_mode else b"",
                 framing,
                 b"TE: trailers\r\n" if b"te" in noted and self.takes_trailers else b"",
                 self._upgrade_lines() if b"upgrade" in request.options else plane.backend_connection_line,
@@ -361,6 +362,9 @@ class Exchange:
         plane.log_failure(self, failure, retry, stale)
         if failure.marks:
             endpoint.failed_at = plane.clock.now
+            if failure.unfit and endpoint.spec.tls:
+                assert self.pool is not None
+                plane.unfit(self.pool.key, endpoint.id, failure.reason)
         if self.responding:
             # The head is out: all that is left is to cut the connection, so that nobody takes the rest for complete.
             self.router_error = f"endpoint_failure ({failure.reason})"
@@ -390,8 +394,9 @@ class Exchange:
         )
 
     def _give_up(self, failure: Failure) -> None:
-        self.plane.counters[Counter.BAD_GATEWAYS] += 1
-        self._answer(errors.endpoint_failure(502, failure.reason))
+        if failure.counter is not None:
+            self.plane.counters[failure.counter] += 1
+        self._answer(errors.endpoint_failure(failure.status, failure.reason))
 
     def _stop_attempt(self) -> None:
         if self._dialling is not None:

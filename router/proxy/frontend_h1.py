@@ -18,6 +18,7 @@ from router.http.response import STATUS_LINES, ResponseHead
 from router.observe.counters import Counter
 from router.proxy.bulk import HIGH_WATER, LONG, BulkReader
 from router.proxy.exchange import Exchange
+from router.proxy.tls import client_certificate
 from router.proxy.tunnel import Tunnel
 
 if TYPE_CHECKING:
@@ -40,7 +41,9 @@ class FrontendH1(asyncio.Protocol):
     __slots__ = (
         # for ever
         "peer",
+        "client_certificate",
         "peer_ip",
+        "secure",
         "plane",
         "transport",
         # from request to request
@@ -63,11 +66,17 @@ class FrontendH1(asyncio.Protocol):
         "exchange",
     )
 
-    def __init__(self, plane: Plane) -> None:
+    def __init__(self, plane: Plane, client: tuple[str, int] | None = None) -> None:
+        """`client` is who sends, where that is not the peer of the connection (PROXY protocol)."""
+        host, port = client or ("", 0)
         self.plane = plane
-        self.peer = b""
+        self.peer_ip = host.encode()
+        self.peer = b"%b:%d" % (self.peer_ip, port) if client else b""
         """`ip:port` of the client."""
-        self.peer_ip = b""
+        self.secure = False
+        """The client speaks TLS."""
+        self.client_certificate = b""
+        """The certificate it showed, base64 of its DER."""
         self.exchange: Exchange | None = None
         self._buffer = b""
         self._full = False
@@ -92,11 +101,19 @@ class FrontendH1(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
         self.transport.set_write_buffer_limits(HIGH_WATER)
-        peer = transport.get_extra_info("peername")
-        host, port = peer[:2] if peer else ("", 0)
-        self.peer_ip = host.encode()
-        self.peer = b"%b:%d" % (self.peer_ip, port)
+        if not self.peer:
+            peer = transport.get_extra_info("peername")
+            host, port = peer[:2] if peer else ("", 0)
+            self.peer_ip = host.encode()
+            self.peer = b"%b:%d" % (self.peer_ip, port)
         plane = self.plane
+        if plane.front_door is not None and (tls := transport.get_extra_info("ssl_object")) is not None:
+            self.secure = True
+            refused = plane.front_door.unwelcome(tls)
+            if refused is not None:
+                plane.log.warn("invalid-subject", **refused)
+                self.transport.abort()
+            self.client_certificate = client_certificate(tls)
         self._since = plane.clock.now
         limit = plane.settings.max_connections
         full = limit and len(plane.frontends) >= limit and not plane.make_room()

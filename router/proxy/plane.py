@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterator
 from time import time_ns
@@ -15,17 +16,18 @@ from typing import TYPE_CHECKING
 
 from router.balance.round_robin import RoundRobin
 from router.balance.strategy import Strategy, StrategyError, load_strategy
-from router.http.forwarded import RequestIds
+from router.http.forwarded import RequestIds, forwarded_client_cert
 from router.http.request import RequestParser
 from router.http.response import ResponseParser
-from router.messages import GroupStats, HealthState, Stats, TablePart, WorkerSettings
+from router.messages import FrontTls, GroupStats, HealthState, Stats, TablePart, WorkerSettings
 from router.observe import histogram
 from router.observe.access_log import AccessLog
 from router.observe.counters import COUNT, RESPONSE_CLASSES, Counter
 from router.observe.log import Log
 from router.proxy.attempts import Failure
 from router.proxy.clock import Clock
-from router.proxy.frontend_h1 import FrontendH1
+from router.proxy.listener import Closable, listen
+from router.proxy.tls import BackDoor, FrontDoor
 from router.table.endpoint import Endpoint, Loads
 from router.table.pool import Pool
 from router.table.routes import RouteTable
@@ -34,10 +36,10 @@ if TYPE_CHECKING:
     from router.in_flight import InFlight
     from router.proxy.backend_h1 import BackendH1
     from router.proxy.exchange import Exchange
+    from router.proxy.frontend_h1 import FrontendH1
     from router.proxy.tunnel import Tunnel
 
-BACKLOG = 4096
-"""Connections that may wait to be accepted, per listening socket."""
+CLIENT_CERT = b"x-forwarded-client-cert"
 _DUMP_CHUNK = 256
 _READ_SLACK = 4096
 """Bytes above `max_request_header_bytes` that are still read, so that the router's own 431 can be given (§8.3)."""
@@ -58,7 +60,6 @@ class Plane:
         self.ask_route: Callable[[str], Awaitable[list[str]]] | None = None
         """Asks control about a host that is not in the table (`debug_404`)."""
         self.request_ids = RequestIds()
-        self.parse_request = RequestParser().parse_next
         self.parse_response = ResponseParser().parse
         self.counters = [0] * COUNT
         self.frontends: dict[FrontendH1, None] = {}
@@ -67,7 +68,12 @@ class Plane:
         self.tunnels: set[Tunnel] = set()
         self.access_log: AccessLog | None = None
         self.stopping = False
-        self._servers: list[asyncio.AbstractServer] = []
+        self.front_door: FrontDoor | None = None
+        """The certificates of the HTTPS listener."""
+        self.unfit: Callable[[str, int, str], None] = lambda key, id, reason: None
+        """Tells control of a TLS endpoint that must leave its pool: route key, endpoint id, reason."""
+        self._back_door: BackDoor | None = None
+        self._servers: list[Closable] = []
         self._quiet: asyncio.Event | None = None
         self._latency: dict[int, int] = defaultdict(int)
         self._apps: dict[str, int] = defaultdict(int)
@@ -85,6 +91,10 @@ class Plane:
         self.health_agent = settings.healthcheck_user_agent.encode() or None
         self.trace_key = settings.trace_key.encode()
         self.max_head = settings.max_request_head + _READ_SLACK
+        mode = settings.forwarded_client_cert
+        self.client_cert_mode = "" if mode == "always_forward" else mode
+        """How `X-Forwarded-Client-Cert` is told, empty where it is passed on as it comes (contract §9.3)."""
+        self.parse_request = RequestParser((CLIENT_CERT,) if self.client_cert_mode else ()).parse_next
         self.upgrades = frozenset(token.lower().encode() for token in settings.upgrades) - {b"h2c"}
         """Protocols that are tunnelled when a client asks for them by `Upgrade`, lower case."""
         self.backend_connection_line = b"Connection: close\r\n" if settings.disable_keep_alives else b""
@@ -93,7 +103,26 @@ class Plane:
         self.clock.interval = _tick_interval(settings)
         self._strategies.clear()
         self._broken.clear()
+        self._back_door = None
+        if settings.front_tls is not None:
+            if self.front_door is None:
+                self.front_door = FrontDoor(settings.front_tls)
+            else:
+                self._renew_certificates(self.front_door, settings.front_tls)
         self._open_access_log(settings)
+
+    def _renew_certificates(self, door: FrontDoor, settings: FrontTls) -> None:
+        try:
+            door.renew(settings)
+        except ssl.SSLError as error:
+            self.log.error("certificates-not-renewed", error=str(error), serving="with those before")
+
+    @property
+    def back_door(self) -> BackDoor:
+        """How TLS is spoken to backends; made when the first one wants it."""
+        if self._back_door is None:
+            self._back_door = BackDoor(self.settings.backend_tls)
+        return self._back_door
 
     def _open_access_log(self, settings: WorkerSettings) -> None:
         if self.access_log is not None:
@@ -158,11 +187,11 @@ class Plane:
     # -------------------------------------------------------- life
 
     async def listen(self, sockets: list[socket.socket]) -> None:
-        """Accept connections on these bound sockets."""
+        """Accept connections on these bound sockets, in the order of `settings.listeners`."""
         self.clock.start()
-        for sock in sockets:
-            server = await self.loop.create_server(lambda: FrontendH1(self), sock=sock, backlog=BACKLOG)
-            self._servers.append(server)
+        for sock, kind in zip(sockets, self.settings.listeners, strict=True):
+            door = self.front_door if kind == "https" else None
+            self._servers.append(await listen(self, sock, door.context if door is not None else None))
 
     async def stop(self, grace: float) -> None:
         """Stop listening, let requests in flight end within `grace` seconds, then cut what is left."""
@@ -218,7 +247,11 @@ class Plane:
         if self.access_log is not None:
             self.access_log.flush()
 
-    # -------------------------------------------------------- what error pages and traces say
+    # -------------------------------------------------------- what heads, error pages and traces say
+
+    def client_cert_line(self, noted: dict[bytes, bytes], frontend: FrontendH1) -> bytes:
+        """The `X-Forwarded-Client-Cert` line for a backend, where the router decides on it."""
+        return forwarded_client_cert(self.client_cert_mode, noted.get(CLIENT_CERT), frontend.client_certificate)
 
     def missing_route_hints(self) -> list[str]:
         """Lines for the page of an unknown route: what to check."""

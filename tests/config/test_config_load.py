@@ -13,6 +13,7 @@ from router.config.known import KNOWN
 from router.config.load import Loaded, load
 from router.config.model import NatsHost
 from router.config.problems import ConfigError
+from tests.support import certs
 
 LoadText = Callable[..., Loaded]
 ProblemsOf = Callable[..., list[str]]
@@ -98,6 +99,15 @@ pid_file: /var/run/gorouter.pid
 """
 
 
+@pytest.fixture(autouse=True)
+def certificate_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """`CERT` and `KEY` are a certificate and its key."""
+    pair = certs.issued("app.test")
+    pair.private_key_pem.write_to_path(str(tmp_path / "KEY"))
+    pair.cert_chain_pems[0].write_to_path(str(tmp_path / "CERT"))
+    monkeypatch.chdir(tmp_path)
+
+
 def test_a_gorouter_yml(load_text: LoadText) -> None:
     loaded = load_text(GOROUTER_YML)
     config = loaded.config
@@ -133,10 +143,6 @@ def test_what_a_gorouter_yml_asks_for_in_vain(load_text: LoadText) -> None:
         "drain_wait",
         "drain_timeout",
         "max_idle_conns",
-        "enable_ssl",
-        "tls_pem",
-        "client_cert_validation",
-        "forwarded_client_cert",
         "http_rewrite.responses.remove_headers",
         "tracing.enable_zipkin",
         "logging.loggregator_enabled",
@@ -328,8 +334,8 @@ def test_environment(environ: dict[str, str], key: str, value: object) -> None:
 
 
 def test_a_known_variable_warns() -> None:
-    (warning,) = map(str, load(None, {"ROUTER__ENABLE_SSL": "true"}).warnings)
-    assert warning.startswith("environment ROUTER__ENABLE_SSL: key 'enable_ssl' is known but not supported yet")
+    (warning,) = map(str, load(None, {"ROUTER__GO_MAX_PROCS": "3"}).warnings)
+    assert warning.startswith("environment ROUTER__GO_MAX_PROCS: key 'go_max_procs' is known but not supported yet")
 
 
 @pytest.mark.parametrize(

@@ -48,6 +48,22 @@ DEFAULTS = {
     "max_request_headers": 0,
     "max_response_headers": 0,
     "max_response_header_bytes": 0,
+    "backends.cert_chain": "",
+    "backends.private_key": "",
+    "enable_ssl": False,
+    "ssl_port": 443,
+    "disable_http": False,
+    "tls_pem": [],
+    "min_tls_version": "TLSv1.2",
+    "cipher_suites": "",
+    "tls_handshake_timeout": "10s",
+    "client_ca_certs": "",
+    "only_trust_client_ca_certs": False,
+    "enable_verify_client_certificate_metadata": False,
+    "verify_client_certificate_metadata": [],
+    "forwarded_client_cert": "always_forward",
+    "ca_certs": [],
+    "enable_proxy": False,
     "force_forwarded_proto_https": False,
     "sanitize_forwarded_proto": False,
     "extra_headers_to_log": [],
@@ -59,6 +75,8 @@ DEFAULTS = {
 }
 DIFFERENT_FROM_THE_GO_ROUTER = {
     "backends.max_attempts": 3,
+    "max_tls_version": "TLSv1.3",
+    "client_cert_validation": "none",
     "read_header_timeout": "1m",
     "disable_keep_alives": False,
     "max_idle_conns_per_host": 100,
@@ -78,6 +96,7 @@ OURS = {
     "max_requests_per_connection": 0,
     "max_request_line_bytes": 65536,
     "upgrades": ["websocket"],
+    "proxy_trusted_sources": [],
 }
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import re
 import socket
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -49,8 +50,9 @@ class Client:
         self.writer = writer
 
     @classmethod
-    async def to(cls, port: int) -> Client:
-        return cls(*await asyncio.open_connection("127.0.0.1", port, limit=1 << 26))
+    async def to(cls, port: int, tls: ssl.SSLContext | None = None, name: str = "app.test") -> Client:
+        options = {"ssl": tls, "server_hostname": name} if tls is not None else {}
+        return cls(*await asyncio.open_connection("127.0.0.1", port, limit=1 << 26, **options))
 
     async def send(self, *pieces: bytes) -> None:
         for piece in pieces:
@@ -123,8 +125,9 @@ Script = Callable[[Client], Awaitable[None]]
 class Backend:
     """A server whose every connection runs `script`; connections are counted, and end with the script."""
 
-    def __init__(self, script: Script) -> None:
+    def __init__(self, script: Script, tls: ssl.SSLContext | None = None) -> None:
         self.script = script
+        self.tls = tls
         self.connections: list[Client] = []
         self.heads: list[bytes] = []
         self.changed = asyncio.Event()
@@ -133,7 +136,7 @@ class Backend:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port, limit=1 << 26)
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port, limit=1 << 26, ssl=self.tls)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
@@ -203,8 +206,8 @@ class Bench:
             self.plane.table.apply([PutEndpoint(self._next, self._next, endpoint), PutRoute(key, self._next)])
             self._next += 1
 
-    async def client(self) -> Client:
-        client = await Client.to(self.port)
+    async def client(self, tls: ssl.SSLContext | None = None, name: str = "app.test") -> Client:
+        client = await Client.to(self.port, tls, name)
         self._clients.append(client)
         return client
 

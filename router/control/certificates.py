@@ -1,0 +1,109 @@
+"""Certificates in files: read again when they change, so that a renewed one is served without a restart.
+
+Looked at by their time stamps, now and then. What can't be used is reported, and the certificates in force stay. A
+certificate that is about to expire is warned of, at start and once a day.
+"""
+
+from __future__ import annotations
+
+import os
+import ssl
+import time
+from collections.abc import Callable
+
+from router.config.model import RouterConfig
+from router.config.pem import PemError, is_text, read_pair
+from router.control.errors import StartError
+from router.control.settings import backend_tls, front_tls
+from router.messages import BackendTls, FrontTls
+from router.observe.log import Log
+from router.proxy.tls import BackDoor, FrontDoor
+
+LOOK_INTERVAL = 2.0
+"""Seconds between two looks at the files."""
+WARN_DAYS = 30.0
+"""Days before its end at which a certificate is warned of."""
+_DAY = 86400.0
+
+Renewed = Callable[[FrontTls | None, BackendTls], None]
+
+
+class Certificates:
+    """Watches over the files of `config`; `renewed` gets what they hold when it has changed and can be used."""
+
+    def __init__(self, config: RouterConfig, log: Log, renewed: Renewed) -> None:
+        """Raises StartError for certificates that OpenSSL does not take."""
+        self._config = config
+        self._log = log.component("tls")
+        self._renewed = renewed
+        self._files = _files(config)
+        self._stamps = self._look()
+        self._warned_at = 0.0
+        try:
+            self._tried()
+        except (PemError, ssl.SSLError) as error:
+            raise StartError(f"tls_pem, ca_certs: {error}") from error
+
+    def check(self) -> None:
+        """Look at the files, and read them if one has changed."""
+        if time.time() - self._warned_at > _DAY:
+            self.warn_of_expiry()
+        stamps = self._look()
+        if stamps != self._stamps:
+            self._stamps = stamps
+            self.reload()
+
+    def reload(self) -> None:
+        """Read all files and put what they hold in force."""
+        try:
+            front, back = self._tried()
+        except (PemError, ssl.SSLError) as error:
+            self._log.error("certificates-not-renewed", error=str(error), serving="with those before")
+            return
+        self._renewed(front, back)
+        self._log.info("certificates-renewed", files=self._files)
+        self.warn_of_expiry()
+
+    def warn_of_expiry(self) -> None:
+        """Warn of every certificate that has expired or soon will."""
+        self._warned_at = time.time()
+        for entry in self._config.tls_pem if self._config.enable_ssl else ():
+            try:
+                pair = read_pair(entry.cert_chain, entry.private_key.get_secret_value())
+            except PemError:
+                continue  # reported by `reload`
+            days = pair.days_left()
+            if days < WARN_DAYS:
+                event = "certificate-expired" if days < 0 else "certificate-expires-soon"
+                self._log.warn(event, names=list(pair.names), days_left=round(days, 1), remedy="renew it")
+
+    def _tried(self) -> tuple[FrontTls | None, BackendTls]:
+        """What the files hold. Raises PemError, or ssl.SSLError when OpenSSL does not take it."""
+        front = front_tls(self._config) if self._config.enable_ssl else None
+        back = backend_tls(self._config)
+        if front is not None:
+            FrontDoor(front)
+        if back.authorities or back.certificate is not None:
+            BackDoor(back)
+        return front, back
+
+    def _look(self) -> list[tuple[int, int] | None]:
+        found: list[tuple[int, int] | None] = []
+        for path in self._files:
+            try:
+                status = os.stat(path)
+            except OSError:
+                found.append(None)
+            else:
+                found.append((status.st_mtime_ns, status.st_size))
+        return found
+
+
+def _files(config: RouterConfig) -> list[str]:
+    """The paths among the settings that may be PEM text or a path."""
+    values = [config.backends.cert_chain, config.backends.private_key.get_secret_value(), *config.ca_certs]
+    if config.enable_ssl:
+        values.append(config.client_ca_certs)
+        for entry in config.tls_pem:
+            values += [entry.cert_chain, entry.private_key.get_secret_value()]
+    return sorted({value for value in values if value and not is_text(value)})

@@ -1,0 +1,144 @@
+"""Listening: connections in, frontends out, with TLS and the PROXY protocol in between where they are asked for.
+
+Without the PROXY protocol the event loop accepts. With it the header must be read before TLS begins and before the
+frontend knows who its client is: we accept ourselves, look at the first bytes, and hand the connection on when they
+are read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import ipaddress
+import socket
+import ssl
+from typing import TYPE_CHECKING, Protocol
+
+from router.http import proxy_header
+from router.proxy.frontend_h1 import FrontendH1
+
+if TYPE_CHECKING:
+    from router.proxy.plane import Plane
+
+BACKLOG = 4096
+"""Connections that may wait to be accepted, per listening socket."""
+HEADER_TIMEOUT = 5.0
+"""Seconds for a PROXY header that has begun."""
+SILENCE = 0.1
+"""Seconds of a client's silence after which no PROXY header is expected (contract §8.8)."""
+_POLL = 0.005  # seconds between two looks at a header that is not complete
+_PAUSE = 0.1  # seconds without accepting when the process has no descriptor left
+_EXHAUSTED = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
+
+Address = tuple[str, int]
+
+
+class Closable(Protocol):
+    """Something that listens, until `close`."""
+
+    def close(self) -> None: ...
+
+
+async def listen(plane: Plane, sock: socket.socket, context: ssl.SSLContext | None) -> Closable:
+    """Accept connections on a bound socket: HTTPS with a context, HTTP without. Gives what `close` ends."""
+    if plane.settings.enable_proxy:
+        return ProxyDoor(plane, sock, context)
+    return await plane.loop.create_server(
+        lambda: FrontendH1(plane),
+        sock=sock,
+        backlog=BACKLOG,
+        ssl=context,
+        ssl_handshake_timeout=plane.settings.tls_handshake_timeout or None if context is not None else None,
+    )
+
+
+class ProxyDoor:
+    """Accepts connections that may begin with a PROXY header."""
+
+    def __init__(self, plane: Plane, sock: socket.socket, context: ssl.SSLContext | None) -> None:
+        self._plane = plane
+        self._sock = sock
+        self._context = context
+        self._trusted = [ipaddress.ip_network(text) for text in plane.settings.proxy_trusted_sources]
+        self._greeting: set[asyncio.Task[None]] = set()
+        self._resume: asyncio.TimerHandle | None = None
+        sock.setblocking(False)
+        sock.listen(BACKLOG)
+        plane.loop.add_reader(sock.fileno(), self._accept)
+
+    def close(self) -> None:
+        """Accept no more; who is being greeted is sent away."""
+        if self._resume is not None:
+            self._resume.cancel()
+        self._plane.loop.remove_reader(self._sock.fileno())
+        self._sock.close()
+        for task in self._greeting:
+            task.cancel()
+
+    def _accept(self) -> None:
+        loop = self._plane.loop
+        try:
+            connection, peer = self._sock.accept()
+        except OSError as error:
+            if error.errno in _EXHAUSTED:
+                loop.remove_reader(self._sock.fileno())
+                self._resume = loop.call_later(_PAUSE, loop.add_reader, self._sock.fileno(), self._accept)
+            return
+        connection.setblocking(False)
+        task = loop.create_task(self._greet(connection, peer[:2]))
+        self._greeting.add(task)
+        task.add_done_callback(self._greeting.discard)
+
+    async def _greet(self, connection: socket.socket, peer: Address) -> None:
+        """Read the header and hand the connection on, or close it."""
+        plane = self._plane
+        try:
+            client = await self._client(connection, peer)
+        except proxy_header.Malformed as error:
+            plane.log.warn("proxy-header-refused", peer=f"{peer[0]}:{peer[1]}", reason=str(error))
+            connection.close()
+            return
+        except (OSError, asyncio.CancelledError):
+            connection.close()
+            return
+        try:
+            await plane.loop.connect_accepted_socket(
+                lambda: FrontendH1(plane, client),
+                connection,
+                ssl=self._context,
+                ssl_handshake_timeout=plane.settings.tls_handshake_timeout or None if self._context else None,
+            )
+        except OSError:  # the client went, or its TLS is none: ssl.SSLError is an OSError
+            connection.close()
+
+    async def _client(self, connection: socket.socket, peer: Address) -> Address:
+        """Who the client is. Raises OSError, proxy_header.Malformed."""
+        if not self._trusts(peer[0]):
+            return peer
+        loop = self._plane.loop
+        began = loop.time()
+        while True:
+            try:
+                data = connection.recv(proxy_header.LONGEST, socket.MSG_PEEK)
+            except BlockingIOError:
+                if loop.time() - began > SILENCE:
+                    return peer
+                data = b""
+            else:
+                if not data:
+                    raise ConnectionResetError("it closed before it sent anything")
+                header = proxy_header.read(data)
+                if header is not None:
+                    connection.recv(header.size)
+                    return (header.ip, header.port) if header.ip else peer
+                if loop.time() - began > HEADER_TIMEOUT:
+                    raise proxy_header.Malformed("it did not come whole in time")
+            await asyncio.sleep(_POLL)
+
+    def _trusts(self, ip: str) -> bool:
+        if not self._trusted:
+            return True
+        address = ipaddress.ip_address(ip)
+        if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+            address = address.ipv4_mapped
+        return any(address in network for network in self._trusted)
