@@ -36,6 +36,7 @@ class BackendH1(asyncio.Protocol):
         # for ever
         "address",
         "connections",
+        "_abandoned",
         "local",
         "plane",
         "transport",
@@ -61,6 +62,7 @@ class BackendH1(asyncio.Protocol):
         self.plane = plane
         self.address = ""
         self.local = ""
+        self._abandoned = False
         self.connections: Connections | None = None
         self.usable = False
         self.idle_since = 0.0
@@ -110,6 +112,14 @@ class BackendH1(asyncio.Protocol):
         self.usable = False
         self.transport.abort()
 
+    def abandon(self) -> None:
+        """Nobody waits for this connection any more, whether it is made already or about to be."""
+        self._abandoned = True
+        self.plane.backends.discard(self)  # a transport that uvloop closes while it dials tells its protocol nothing
+        if self.usable:
+            self.usable = False
+            self.transport.abort()
+
     def hand_over(self) -> asyncio.Transport:
         """Give the transport away, to a tunnel: this object knows it no more."""
         self.plane.backends.discard(self)
@@ -132,6 +142,9 @@ class BackendH1(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
+        if self._abandoned:
+            self.transport.abort()
+            return
         self.usable = True
         self.transport.set_write_buffer_limits(HIGH_WATER)
         host, port = transport.get_extra_info("sockname")[:2]

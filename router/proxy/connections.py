@@ -121,18 +121,26 @@ async def dial(plane: Plane, endpoint: Endpoint) -> BackendH1 | Failure:
 
     Takes at most `dial_timeout` seconds, and for a TLS endpoint as long again as `tls_handshake_timeout`.
     """
+    connection = BackendH1(plane)
+    try:
+        return await (_dial_tls if endpoint.spec.tls else _dial)(plane, endpoint, connection)
+    except asyncio.CancelledError:
+        connection.abandon()  # it may have been made just then, and nobody knows it
+        raise
+
+
+async def _dial(plane: Plane, endpoint: Endpoint, connection: BackendH1) -> BackendH1 | Failure:
     spec = endpoint.spec
-    if spec.tls:
-        return await _dial_tls(plane, endpoint)
     try:
         async with asyncio.timeout(plane.settings.dial_timeout or None):
-            _, connection = await plane.loop.create_connection(lambda: BackendH1(plane), spec.host, spec.port)
+            await plane.loop.create_connection(lambda: connection, spec.host, spec.port)
     except (OSError, TimeoutError, UnicodeError) as error:
+        connection.abandon()
         return dial_failure(endpoint.address, error)
     return connection
 
 
-async def _dial_tls(plane: Plane, endpoint: Endpoint) -> BackendH1 | Failure:
+async def _dial_tls(plane: Plane, endpoint: Endpoint, connection: BackendH1) -> BackendH1 | Failure:
     """As `dial`; the certificate must carry the name of the registration, or the host dialled (contract §9.4)."""
     spec = endpoint.spec
     name = spec.server_cert_domain_san or spec.host
@@ -142,12 +150,13 @@ async def _dial_tls(plane: Plane, endpoint: Endpoint) -> BackendH1 | Failure:
         async with asyncio.timeout(plane.settings.dial_timeout or None):
             sock = await _connected(plane.loop, spec.host, spec.port)
         async with asyncio.timeout(limit or None):
-            _, connection = await plane.loop.create_connection(
-                lambda: BackendH1(plane), sock=sock, ssl=plane.back_door.context, server_hostname=name
+            await plane.loop.create_connection(
+                lambda: connection, sock=sock, ssl=plane.back_door.context, server_hostname=name
             )
     except ssl.SSLError as error:
         return tls_failure(name, error)
     except TimeoutError as error:
+        connection.abandon()
         return dial_failure(endpoint.address, error) if sock is None else handshake_timeout()
     except (OSError, UnicodeError) as error:
         return dial_failure(endpoint.address, error)
