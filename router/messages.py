@@ -218,6 +218,7 @@ class WorkerSettings(msgspec.Struct, frozen=True):
     """What each listening socket speaks, in their order: `http` or `https`."""
     front_tls: FrontTls | None = None
     backend_tls: BackendTls = BackendTls()
+    enable_http2: bool = True
     tls_handshake_timeout: float = 10.0
     forwarded_client_cert: str = "always_forward"
     enable_proxy: bool = False

@@ -43,7 +43,6 @@ _ROWS: tuple[tuple[str, str], ...] = (
         "secure_cookies sticky_session_cookie_names sticky_sessions_for_auth_negotiate",
     ),
     ("availability zones play no part in choosing a backend", "zone balancing_algorithm_az_preference"),
-    ("HTTP/1.1 only, on both sides", "enable_http2"),
     ("request and response bodies always flow at the same time", "enable_http1_concurrent_read_write"),
     ("the connection is closed after an early answer to `Expect`", "keep_alive_100_continue_requests"),
     ("only `max_idle_conns_per_host` limits idle connections", "max_idle_conns"),

@@ -312,6 +312,8 @@ class RouterConfig(Section):
     cipher_suites: CipherSuites = ""
     """Cipher suites for TLS up to 1.2, separated by `:`, as OpenSSL or the RFCs name them; empty = OpenSSL's choice of
     those with forward secrecy. The Go router insists on a list."""
+    enable_http2: Flag = True
+    """Speak HTTP/2 with clients that offer it over TLS (ALPN)."""
     tls_handshake_timeout: Duration = 10.0
     """Longest time of a TLS handshake, with a client or a backend."""
     client_cert_validation: ClientCertValidation = "none"

@@ -61,6 +61,7 @@ def worker_settings(config: RouterConfig, router_ip: str) -> WorkerSettings:
         listeners=tuple(kind for kind, wanted in listener_kinds(config) if wanted),
         front_tls=front_tls(config) if config.enable_ssl else None,
         backend_tls=backend_tls(config),
+        enable_http2=config.enable_http2,
         tls_handshake_timeout=config.tls_handshake_timeout,
         forwarded_client_cert=config.forwarded_client_cert,
         enable_proxy=config.enable_proxy,

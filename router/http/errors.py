@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from router.http.message import HeaderList
 from router.http.response import STATUS_LINES, STATUS_LINES_10, reason_phrase
 
 
@@ -127,6 +128,18 @@ def refusal(status: int, reason: str, lines: bytes = b"") -> bytes:
         len(body),
         body,
     )
+
+
+def refusal_fields(status: int, reason: str) -> tuple[HeaderList, bytes]:
+    """The same over HTTP/2: fields and body; the connection stays."""
+    body = f"{status} {reason_phrase(status)}: {reason}\n".encode("utf-8", "replace")
+    fields = [
+        (b":status", b"%d" % status),
+        (b"content-type", b"text/plain; charset=utf-8"),
+        (b"x-content-type-options", b"nosniff"),
+        (b"content-length", b"%d" % len(body)),
+    ]
+    return fields, body
 
 
 def status_line(status: int, version: bytes) -> bytes:

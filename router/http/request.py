@@ -31,7 +31,7 @@ from router.http.message import (
 )
 
 _HOST = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=%-]*|\[[0-9A-Fa-f:.%A-Za-z0-9]+\])(?::[0-9]*)?\Z")
-_TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
+TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
 _ABSOLUTE = re.compile(rb"[Hh][Tt][Tt][Pp][Ss]?://([^/?#]*)(.*)\Z", re.DOTALL)
 _VERSIONS = {b" HTTP/1.1": b"1.1", b" HTTP/1.0": b"1.0"}
 _NO_OPTIONS: frozenset[bytes] = frozenset()
@@ -63,7 +63,7 @@ class RequestHead:
     target: bytes
     """Origin form (`/path?query`) or `*`; absolute form is reduced to it (RFC 9112 §3.2.2)."""
     version: bytes
-    """`1.0` or `1.1`."""
+    """`1.0`, `1.1` or `2.0`."""
     raw_host: bytes
     """The authority as sent, with port."""
     host: bytes
@@ -122,6 +122,9 @@ class _HostKeys(dict[bytes, bytes]):
         return key
 
 
+HOST_KEYS = _HostKeys()
+
+
 class Recent:
     """The header lines that came last over a connection, and what was read from them.
 
@@ -147,7 +150,6 @@ class RequestParser:
     def __init__(self, withheld: tuple[bytes, ...] = ()) -> None:
         """`withheld` are further headers, lower case, that are noted and not passed on."""
         self._rules = RuleBook(REQUEST_RULES | {name: Rule(name, False) for name in withheld})
-        self._host_keys = _HostKeys()
         self._parser: Any = None
         self._target = b""
         self._headers: HeaderList = []
@@ -266,13 +268,13 @@ class RequestParser:
         request.target = target
         request.raw_host = raw_host
         request.text = header_text(request.headers)
-        request.host = self._host_keys[raw_host]
+        request.host = HOST_KEYS[raw_host]
         return request
 
     def _parse_unusual_method(self, head: bytes) -> bytes:
         """llhttp knows a fixed list of methods; any token is one (RFC 9110 §9.1). Parses the rest under another."""
         method, _, rest = head.partition(b" ")
-        if not _TOKEN.match(method):
+        if not TOKEN.match(method):
             raise BadMessage(400, "invalid method")
         self._headers, self._noted, self._withheld = [], {}, 0
         try:

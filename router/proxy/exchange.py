@@ -27,6 +27,7 @@ from router.proxy.connections import Connections, dial
 if TYPE_CHECKING:
     from router.proxy.backend_h1 import BackendH1
     from router.proxy.frontend_h1 import FrontendH1
+    from router.proxy.frontend_h2 import Stream
     from router.proxy.plane import Plane
     from router.table.endpoint import Endpoint
     from router.table.pool import Pool
@@ -72,7 +73,7 @@ class Exchange:
         "upgrade",
     )
 
-    def __init__(self, plane: Plane, frontend: FrontendH1, request: RequestHead) -> None:
+    def __init__(self, plane: Plane, frontend: FrontendH1 | Stream, request: RequestHead) -> None:
         self.plane = plane
         self.frontend = frontend
         self.request = request
@@ -418,7 +419,7 @@ class Exchange:
     def interim_head(self, head: ResponseHead) -> None:
         """A 1xx from the backend: passed on (contract §5.5)."""
         self.continue_by = 0.0
-        if self.request.version == b"1.1":
+        if self.request.version != b"1.0":
             self.frontend.send_interim(head)
 
     def switched(self, head: ResponseHead, data: bytes) -> bool:

@@ -115,8 +115,7 @@ class FrontendH1(asyncio.Protocol):
                 self.transport.abort()
             self.client_certificate = client_certificate(tls)
         self._since = plane.clock.now
-        limit = plane.settings.max_connections
-        full = limit and len(plane.frontends) >= limit and not plane.make_room()
+        full = plane.full()
         plane.frontends[self] = None
         if full:
             self._reject(503, "too many connections", b"Retry-After: 1\r\n")
@@ -410,6 +409,11 @@ class FrontendH1(asyncio.Protocol):
         self.resume_reading()
         if self.transport.can_write_eof():
             self.transport.write_eof()
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that are not answered yet: one or none."""
+        return int(self.exchange is not None)
 
     @property
     def idle(self) -> bool:

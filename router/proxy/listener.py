@@ -44,12 +44,38 @@ async def listen(plane: Plane, sock: socket.socket, context: ssl.SSLContext | No
     if plane.settings.enable_proxy:
         return ProxyDoor(plane, sock, context)
     return await plane.loop.create_server(
-        lambda: FrontendH1(plane),
+        lambda: frontend(plane, context is not None),
         sock=sock,
         backlog=BACKLOG,
         ssl=context,
         ssl_handshake_timeout=plane.settings.tls_handshake_timeout or None if context is not None else None,
     )
+
+
+def frontend(plane: Plane, secure: bool, client: Address | None = None) -> asyncio.Protocol:
+    """What serves a new connection; `client` is who sends, where that is not the connection's peer."""
+    return ByAgreement(plane, client) if secure and plane.settings.enable_http2 else FrontendH1(plane, client)
+
+
+class ByAgreement(asyncio.Protocol):
+    """Waits for the TLS handshake, and has HTTP/2 or HTTP/1.1 as the two sides agreed in it (ALPN, RFC 7301)."""
+
+    __slots__ = ("_client", "_plane")
+
+    def __init__(self, plane: Plane, client: Address | None) -> None:
+        self._plane = plane
+        self._client = client
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        chosen: asyncio.Protocol
+        if transport.get_extra_info("ssl_object").selected_alpn_protocol() == "h2":
+            from router.proxy.frontend_h2 import FrontendH2  # loaded with the first client that speaks it
+
+            chosen = FrontendH2(self._plane, self._client)
+        else:
+            chosen = FrontendH1(self._plane, self._client)
+        transport.set_protocol(chosen)
+        chosen.connection_made(transport)
 
 
 class ProxyDoor:
@@ -103,7 +129,7 @@ class ProxyDoor:
             return
         try:
             await plane.loop.connect_accepted_socket(
-                lambda: FrontendH1(plane, client),
+                lambda: frontend(plane, self._context is not None, client),
                 connection,
                 ssl=self._context,
                 ssl_handshake_timeout=plane.settings.tls_handshake_timeout or None if self._context else None,

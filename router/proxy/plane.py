@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from router.balance.round_robin import RoundRobin
 from router.balance.strategy import Strategy, StrategyError, load_strategy
 from router.http.forwarded import RequestIds, forwarded_client_cert
+from router.http.h2_fields import FieldReader
 from router.http.request import RequestParser
 from router.http.response import ResponseParser
 from router.messages import FrontTls, GroupStats, HealthState, Stats, TablePart, WorkerSettings
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from router.proxy.backend_h1 import BackendH1
     from router.proxy.exchange import Exchange
     from router.proxy.frontend_h1 import FrontendH1
+    from router.proxy.frontend_h2 import FrontendH2, Stream
     from router.proxy.tunnel import Tunnel
 
 CLIENT_CERT = b"x-forwarded-client-cert"
@@ -62,7 +64,7 @@ class Plane:
         self.request_ids = RequestIds()
         self.parse_response = ResponseParser().parse
         self.counters = [0] * COUNT
-        self.frontends: dict[FrontendH1, None] = {}
+        self.frontends: dict[FrontendH1 | FrontendH2, None] = {}
         """Client connections, the oldest first."""
         self.backends: set[BackendH1] = set()
         self.tunnels: set[Tunnel] = set()
@@ -94,7 +96,9 @@ class Plane:
         mode = settings.forwarded_client_cert
         self.client_cert_mode = "" if mode == "always_forward" else mode
         """How `X-Forwarded-Client-Cert` is told, empty where it is passed on as it comes (contract §9.3)."""
-        self.parse_request = RequestParser((CLIENT_CERT,) if self.client_cert_mode else ()).parse_next
+        withheld = (CLIENT_CERT,) if self.client_cert_mode else ()
+        self.parse_request = RequestParser(withheld).parse_next
+        self.read_fields = FieldReader(withheld)
         self.upgrades = frozenset(token.lower().encode() for token in settings.upgrades) - {b"h2c"}
         """Protocols that are tunnelled when a client asks for them by `Upgrade`, lower case."""
         self.backend_connection_line = b"Connection: close\r\n" if settings.disable_keep_alives else b""
@@ -106,7 +110,8 @@ class Plane:
         self._back_door = None
         if settings.front_tls is not None:
             if self.front_door is None:
-                self.front_door = FrontDoor(settings.front_tls)
+                protocols = ("h2", "http/1.1") if settings.enable_http2 else ("http/1.1",)
+                self.front_door = FrontDoor(settings.front_tls, protocols)
             else:
                 self._renew_certificates(self.front_door, settings.front_tls)
         self._open_access_log(settings)
@@ -205,13 +210,13 @@ class Plane:
         self.clock.interval = min(self.clock.interval, 0.05)
         try:
             async with asyncio.timeout(grace):
-                while any(frontend.exchange is not None for frontend in self.frontends):
+                while any(frontend.in_flight for frontend in self.frontends):
                     self._quiet.clear()
                     await self._quiet.wait()
         except TimeoutError:
             pass
         for frontend in list(self.frontends):
-            if frontend.exchange is not None:
+            if frontend.in_flight:
                 frontend.transport.abort()
         for tunnel in list(self.tunnels):
             tunnel.close()
@@ -223,13 +228,16 @@ class Plane:
             self.access_log.close()
             self.access_log = None
 
-    def make_room(self) -> bool:
-        """A connection more than allowed has come: close the one that has been idle longest. False: none is idle."""
+    def full(self) -> bool:
+        """A connection has come that is one too many, and none of the others is idle: else the longest idle goes."""
+        limit = self.settings.max_connections
+        if not limit or len(self.frontends) < limit:
+            return False
         for frontend in self.frontends:
             if frontend.idle:
                 frontend.stop()
-                return True
-        return False
+                return False
+        return True
 
     def _tick(self, now: float) -> None:
         self.loads.now = now
@@ -249,7 +257,7 @@ class Plane:
 
     # -------------------------------------------------------- what heads, error pages and traces say
 
-    def client_cert_line(self, noted: dict[bytes, bytes], frontend: FrontendH1) -> bytes:
+    def client_cert_line(self, noted: dict[bytes, bytes], frontend: FrontendH1 | Stream) -> bytes:
         """The `X-Forwarded-Client-Cert` line for a backend, where the router decides on it."""
         return forwarded_client_cert(self.client_cert_mode, noted.get(CLIENT_CERT), frontend.client_certificate)
 
@@ -324,7 +332,7 @@ class Plane:
             latency=self._latency,
             apps=self._apps,
             components=self._components,
-            in_flight=sum(frontend.exchange is not None for frontend in self.frontends) + len(self.tunnels),
+            in_flight=sum(frontend.in_flight for frontend in self.frontends) + len(self.tunnels),
             connections=len(self.frontends) + len(self.tunnels),
         )
         self._apps.pop("", None)

@@ -52,6 +52,7 @@ DEFAULTS = {
     "backends.private_key": "",
     "enable_ssl": False,
     "ssl_port": 443,
+    "enable_http2": True,
     "disable_http": False,
     "tls_pem": [],
     "min_tls_version": "TLSv1.2",

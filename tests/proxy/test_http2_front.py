@@ -1,0 +1,362 @@
+"""HTTP/2 at the front door, to HTTP/1.1 backends (RFC 9113, contract §8.7): a decent client, and the known floods."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from typing import Any
+
+import pytest
+from h2.errors import ErrorCodes
+from h2.events import InformationalResponseReceived, StreamEnded, TrailersReceived, WindowUpdated
+from h2.settings import SettingCodes
+from hyperframe.frame import ContinuationFrame, DataFrame, HeadersFrame, PingFrame, SettingsFrame
+
+from router.observe.counters import Counter
+from tests.support import certs
+from tests.support.h2_client import H2Client
+from tests.support.wire import OK, Client, answering, serving, until
+
+H2: dict[str, Any] = {"listeners": ("https",), "front_tls": certs.front()}
+BIG = 1 << 20
+
+
+async def test_requests_over_one_connection() -> None:
+    heads: list[bytes] = []
+    async with serving(answering(OK, heads=heads), **H2) as (bench, _):
+        client = await H2Client.to(bench.port)
+        ids = [await client.ask(path=f"/{number}", user_agent="test") for number in range(20)]
+        for id in ids:
+            status, fields, body = await client.response(id)
+            assert (status, body) == (200, b"ok")
+            assert fields[b"content-length"] == b"2"
+            assert len(fields[b"x-vcap-request-id"]) == 36
+        client.close()
+    assert min(heads).startswith(b"GET /0 HTTP/1.1\r\nHost: app.test\r\n")
+    assert b"\r\nuser-agent: test\r\n" in heads[0]
+    assert b"\r\nX-Forwarded-Proto: https\r\n" in heads[0]
+    assert b"\r\nX-Forwarded-For: 127.0.0.1\r\n" in heads[0]
+    assert sorted(head.split(b" ")[1] for head in heads) == sorted(b"/%d" % n for n in range(20))
+
+
+async def test_a_body_of_known_length_and_one_of_unknown() -> None:
+    seen: list[bytes] = []
+
+    async def script(client: Client) -> None:
+        while True:
+            head = await client.head()
+            if b"transfer-encoding: chunked" in head.lower():
+                body = await client.reader.readuntil(b"\r\n0\r\n\r\n")
+            else:
+                body = await client.exactly(5)
+            seen.append(body)
+            await client.send(OK)
+
+    async with serving(script, **H2) as (bench, _):
+        client = await H2Client.to(bench.port)
+        assert (await client.response(await client.ask("POST", body=b"hello", content_length="5")))[0] == 200
+        assert (await client.response(await client.ask("POST", body=b"hello")))[0] == 200
+        client.close()
+    assert seen == [b"hello", b"5\r\nhello\r\n0\r\n\r\n"]
+
+
+async def test_answers_without_a_body_end_with_their_head() -> None:
+    async with serving(answering(b"HTTP/1.1 204 No Content\r\n\r\n"), **H2) as (bench, _):
+        client = await H2Client.to(bench.port)
+        status, fields, body = await client.response(await client.ask())
+        assert (status, body, b"content-length" in fields) == (204, b"", False)
+        client.close()
+
+
+async def test_head() -> None:
+    async with serving(answering(b"HTTP/1.1 200 OK\r\nContent-Length: 4711\r\n\r\n"), **H2) as (bench, _):
+        client = await H2Client.to(bench.port)
+        status, fields, body = await client.response(await client.ask("HEAD"))
+        assert (status, fields[b"content-length"], body) == (200, b"4711", b"")
+        client.close()
+
+
+async def test_interim_responses_and_trailers() -> None:
+    answer = (
+        b"HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\n"
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: grpc-status\r\n\r\n"
+        b"2\r\nok\r\n0\r\ngrpc-status: 0\r\n\r\n"
+    )
+    async with serving(answering(answer), **H2) as (bench, _):
+        client = await H2Client.to(bench.port)
+        id = await client.ask(te="trailers")
+        status, _, body = await client.response(id)
+        assert (status, body) == (200, b"ok")
+        (interim,) = client.of(InformationalResponseReceived, id)
+        assert (b"link", b"</a.css>") in interim.headers  # type: ignore[attr-defined]
+        (trailers,) = client.of(TrailersReceived, id)
+        assert trailers.headers == [(b"grpc-status", b"0")]  # type: ignore[attr-defined]
+        client.close()
+
+
+async def test_cookies_are_put_together_again() -> None:
+    heads: list[bytes] = []
+    async with serving(answering(OK, heads=heads), **H2) as (bench, _):
+        client = await H2Client.to(bench.port)
+        id = client.conn.get_next_available_stream_id()
+        client.conn.send_headers(id, [*client.fields(), ("cookie", "a=1"), ("cookie", "b=2")], end_stream=True)
+        await client.flush()
+        await client.response(id)
+        client.close()
+    assert b"\r\ncookie: a=1; b=2\r\n" in heads[0]
+
+
+@pytest.mark.parametrize(
+    ("fields", "status"),
+    [
+        ([(":method", "CONNECT"), (":authority", "app.test")], 405),
+        ([(":method", "GET"), (":scheme", "https"), (":path", "/a b"), (":authority", "app.test")], 400),
+        ([(":method", "GET"), (":scheme", "https"), (":path", "/#a"), (":authority", "app.test")], 400),
+        ([(":method", "GET"), (":scheme", "https"), (":path", "a"), (":authority", "app.test")], 400),
+        ([(":method", "G T"), (":scheme", "https"), (":path", "/"), (":authority", "app.test")], 400),
+        ([(":method", "GET"), (":scheme", "https"), (":path", "/"), (":authority", "user@app.test")], 400),
+        ([(":method", "GET"), (":scheme", "https"), (":path", "/"), (":authority", "app.test/x")], 400),
+        ([(":method", "GET"), (":scheme", "https"), (":path", "/"), (":authority", "nobody.test")], 404),
+    ],
+)
+async def test_requests_that_are_refused_one_by_one(fields: list[tuple[str, str]], status: int) -> None:
+    async with serving(answering(OK), **H2) as (bench, _):
+        client = await H2Client.to(bench.port)
+        client.conn.config.validate_outbound_headers = False
+        id = client.conn.get_next_available_stream_id()
+        client.conn.send_headers(id, fields, end_stream=True)
+        await client.flush()
+        assert (await client.response(id))[0] == status
+        assert (await client.response(await client.ask()))[0] == 200
+        client.close()
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        ("x", "a\r\nb: c"),
+        ("x", "a\0"),
+        ("X", "upper"),
+        ("connection", "close"),
+        ("transfer-encoding", "chunked"),
+        ("te", "gzip"),
+    ],
+)
+async def test_what_could_be_smuggled_never_reaches_a_backend(field: tuple[str, str]) -> None:
+    heads: list[bytes] = []
+    async with serving(answering(OK, heads=heads), **H2) as (bench, _):
+        client = await H2Client.to(bench.port)
+        client.conn.config.validate_outbound_headers = False
+        client.conn.config.normalize_outbound_headers = False
+        id = client.conn.get_next_available_stream_id()
+        client.conn.send_headers(id, [*client.fields(), field], end_stream=True)
+        await client.flush()
+        while await client.more():
+            if client.of(StreamEnded, id):
+                assert (await client.response(id))[0] == 400
+                break
+        client.close()
+    assert not heads
+
+
+async def test_a_large_answer_to_a_client_with_a_small_window() -> None:
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % BIG + b"x" * BIG
+    async with serving(answering(answer), **H2) as (bench, _):
+        client = await H2Client.to(bench.port, window=0)
+        id = await client.ask()
+        while len(client.bodies[id]) < 65535:
+            await client.more()
+        (frontend,) = bench.plane.frontends
+        (stream,) = frontend.streams.values()  # type: ignore[union-attr]
+        await until(lambda: stream.full)
+        assert stream.out_size < 512 * 1024  # bounded, whatever the size of the answer
+        client.automatic = True
+        client.conn.increment_flow_control_window(BIG)
+        client.conn.increment_flow_control_window(BIG, id)
+        await client.flush()
+        assert len((await client.response(id))[2]) == BIG
+        client.close()
+
+
+async def test_a_large_request_to_a_slow_backend_waits() -> None:
+    read = asyncio.Event()
+
+    async def script(client: Client) -> None:
+        await client.head()
+        await read.wait()
+        await client.exactly(BIG)
+        await client.send(OK)
+
+    async with serving(script, **H2) as (bench, _):
+        client = await H2Client.to(bench.port)
+        id = client.conn.get_next_available_stream_id()
+        client.conn.send_headers(id, client.fields("POST", content_length=str(BIG)))
+        left = BIG
+        while left:
+            room = min(client.conn.local_flow_control_window(id), client.conn.max_outbound_frame_size, left)
+            if room:
+                client.conn.send_data(id, b"x" * room, end_stream=left == room)
+                left -= room
+                await client.flush()
+            elif not read.is_set() and len(client.of(WindowUpdated, id)) > 0:
+                read.set()
+            else:
+                read.set()
+                await client.more()
+        assert (await client.response(id))[0] == 200
+        client.close()
+
+
+async def test_a_client_that_resets_takes_its_backend_request_with_it() -> None:
+    gone = asyncio.Event()
+
+    async def script(client: Client) -> None:
+        await client.head()
+        await client.reader.read()
+        gone.set()
+
+    async with serving(script, **H2) as (bench, backends):
+        client = await H2Client.to(bench.port)
+        id = await client.ask()
+        await until(lambda: bool(backends[0].connections))
+        client.conn.reset_stream(id, ErrorCodes.CANCEL)
+        await client.flush()
+        async with asyncio.timeout(10):
+            await gone.wait()
+        assert bench.plane.counters[Counter.CLIENT_GONE] == 1
+        client.close()
+
+
+async def test_a_backend_that_breaks_off_resets_the_stream() -> None:
+    async def script(client: Client) -> None:
+        await client.head()
+        await client.send(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf")
+
+    async with serving(script, **H2) as (bench, _):
+        client = await H2Client.to(bench.port)
+        assert await client.reset_code(await client.ask()) == ErrorCodes.INTERNAL_ERROR
+        client.close()
+
+
+async def test_drain_says_goaway_and_answers_what_is_under_way() -> None:
+    asked, go = asyncio.Event(), asyncio.Event()
+
+    async def script(client: Client) -> None:
+        await client.head()
+        asked.set()
+        await go.wait()
+        await client.send(OK)
+
+    async with serving(script, **H2) as (bench, _):
+        client = await H2Client.to(bench.port)
+        id = await client.ask()
+        await asked.wait()
+        for frontend in bench.plane.frontends:
+            frontend.stop()
+        go.set()
+        assert (await client.response(id))[0] == 200
+        assert await client.end() == ErrorCodes.NO_ERROR
+
+
+async def test_too_many_requests_at_once() -> None:
+    async def script(client: Client) -> None:
+        await client.reader.read()
+
+    async with serving(script, **H2) as (bench, _):
+        client = await H2Client.to(bench.port)
+        while not client.events:
+            await client.more()
+        assert client.conn.remote_settings[SettingCodes.MAX_CONCURRENT_STREAMS] == 128
+        client.conn.remote_settings[SettingCodes.MAX_CONCURRENT_STREAMS] = 1000
+        client.conn.remote_settings.acknowledge()
+        for _ in range(129):
+            await client.ask()
+        assert await client.end() == ErrorCodes.PROTOCOL_ERROR
+
+
+# ---------------------------------------------------------------- floods: (what is sent, the code that ends it)
+
+
+def frame(kind: Any, **about: Any) -> bytes:
+    return kind(**about).serialize()  # type: ignore[no-any-return]
+
+
+async def rapid_reset(client: H2Client) -> None:
+    for _ in range(400):
+        id = client.conn.get_next_available_stream_id()
+        client.conn.send_headers(id, client.fields(), end_stream=True)
+        client.conn.reset_stream(id, ErrorCodes.CANCEL)
+    await client.flush()
+
+
+async def pings(client: H2Client) -> None:
+    await client.raw(frame(PingFrame, stream_id=0, opaque_data=b"12345678") * 1000)
+
+
+async def settings(client: H2Client) -> None:
+    await client.raw(frame(SettingsFrame, stream_id=0, settings={SettingsFrame.INITIAL_WINDOW_SIZE: 65535}) * 300)
+
+
+async def empty_data(client: H2Client) -> None:
+    id = client.conn.get_next_available_stream_id()
+    client.conn.send_headers(id, client.fields("POST"))
+    await client.flush()
+    await client.raw(frame(DataFrame, stream_id=id, data=b"") * 1000)
+
+
+async def continuation(client: H2Client) -> None:
+    block = client.conn.encoder.encode(client.fields())
+    first = HeadersFrame(1, data=block)
+    first.flags.add("END_STREAM")
+    await client.raw(first.serialize() + frame(ContinuationFrame, stream_id=1, data=b"") * 200)
+
+
+async def header_bomb(client: H2Client) -> None:
+    value = "x" * 4000
+    block = client.conn.encoder.encode([*client.fields(), ("x-bomb", value)])
+    block += b"\xbe" * 500  # the same entry of the dynamic table, 500 times
+    head = HeadersFrame(1, data=block)
+    head.flags |= {"END_STREAM", "END_HEADERS"}
+    await client.raw(head.serialize())
+
+
+@pytest.mark.parametrize(
+    ("flood", "code"),
+    [
+        (rapid_reset, ErrorCodes.ENHANCE_YOUR_CALM),
+        (pings, ErrorCodes.ENHANCE_YOUR_CALM),
+        (settings, ErrorCodes.ENHANCE_YOUR_CALM),
+        (empty_data, ErrorCodes.ENHANCE_YOUR_CALM),
+        (continuation, ErrorCodes.PROTOCOL_ERROR),
+        (header_bomb, ErrorCodes.ENHANCE_YOUR_CALM),
+    ],
+)
+async def test_floods_end_with_a_reason(flood: Any, code: ErrorCodes) -> None:
+    async with serving(answering(OK), **H2) as (bench, _):
+        client = await H2Client.to(bench.port)
+        try:
+            await flood(client)
+        except ConnectionError:
+            pass  # cut off in the middle of it
+        assert await client.end() == code
+        other = await H2Client.to(bench.port)
+        assert (await other.response(await other.ask()))[0] == 200
+        other.close()
+
+
+# ---------------------------------------------------------------- other people's clients
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+async def test_curl(tmp_path: Any) -> None:
+    authority = tmp_path / "ca.pem"
+    authority.write_text(certs.pem(certs.authority()))
+    async with serving(answering(OK), **H2) as (bench, _):
+        for version in ("--http2", "--http1.1"):
+            process = await asyncio.create_subprocess_exec(
+                *("curl", "-sS", version, "--cacert", str(authority), "-w", " %{http_version}"),
+                *("--connect-to", f"app.test:443:127.0.0.1:{bench.port}", "https://app.test/"),
+                stdout=asyncio.subprocess.PIPE,
+            )
+            out, _ = await process.communicate()
+            assert out.decode() == ("ok 2" if version == "--http2" else "ok 1.1")
