@@ -126,7 +126,7 @@ class Endpoint:
 
         The failure mark is kept (contract §4.6); idle connections too while the peer's identity is the same (§2.4).
         """
-        self.failed_at = old.failed_at
+        self.failed_at = max(self.failed_at, old.failed_at)
         if self.connections is None and same_peer(self.spec, old.spec):
             self.connections, old.connections = old.connections, None
 

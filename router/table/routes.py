@@ -160,15 +160,14 @@ class RouteTable:
 
     def inherit(self, old: RouteTable) -> None:
         """Take over idle connections and failure marks from the table that this one replaces."""
-        by_peer = {}
+        by_address: dict[str, list[Endpoint]] = {}
         for endpoint in old.endpoints.values():
             if endpoint.connections is not None or endpoint.failed_at:
-                by_peer[endpoint.address] = endpoint
+                by_address.setdefault(endpoint.address, []).append(endpoint)
         for endpoint in self.endpoints.values():
-            predecessor = by_peer.get(endpoint.address)
-            if predecessor is not None:
+            for predecessor in by_address.get(endpoint.address, ()):
                 endpoint.succeed(predecessor)
-        for endpoint in by_peer.values():
+        for endpoint in old.endpoints.values():
             if endpoint.connections is not None:
                 endpoint.connections.close()
 

@@ -1,0 +1,85 @@
+"""Route tables without workers: counts that a test sets, and a table as plain values that can be compared."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from router.messages import EndpointSpec, PutEndpoint, PutPool, PutRoute, TableOp
+from router.table.endpoint import Endpoint, Loads
+from router.table.pool import Pool
+from router.table.routes import RouteTable
+
+SLOTS = 64
+
+
+class Lanes:
+    """In-flight counts of some workers, all zero at first."""
+
+    def __init__(self, workers: int = 1) -> None:
+        self.lanes = [[0] * SLOTS for _ in range(workers)]
+
+
+class Named:
+    """A strategy that only has a name."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+
+def table(ops: Iterable[TableOp] = (), lanes: Lanes | None = None) -> RouteTable:
+    made = RouteTable(Loads(lanes or Lanes()), Named)
+    made.apply(ops)
+    return made
+
+
+def routes(*keys: str, start: int = 1) -> list[TableOp]:
+    """One endpoint a key, its id and port from `start` on."""
+    ops: list[TableOp] = []
+    for id, key in enumerate(keys, start):
+        ops += PutEndpoint(id, id, EndpointSpec("10.0.0.1", id)), PutPool(key, "/", "rr"), PutRoute(key, id)
+    return ops
+
+
+def found(in_table: RouteTable, host: str, path: str = "/") -> str | None:
+    """The key of the pool that a request would get."""
+    pool = in_table.lookup(host.encode(), path.encode())
+    return None if pool is None else pool.key
+
+
+def contents(of: RouteTable) -> dict[str, Any]:
+    """What a table holds, down to ids and slots, and what every node of its tree leads to."""
+
+    def tree(nodes: dict[bytes, Any] | None) -> dict[bytes, Any]:
+        return {name: (node.pool and node.pool.key, tree(node.children)) for name, node in (nodes or {}).items()}
+
+    return {
+        "endpoints": {id: (e.slot, e.spec) for id, e in of.endpoints.items()},
+        "pools": {
+            key: (pool.context_path, pool.algorithm, pool.strategy.name, [e.id for e in pool.endpoints])
+            for key, pool in of.pools.items()
+        },
+        "tree": tree(of.hosts),
+    }
+
+
+def pool_of(size: int, workers: int = 1) -> tuple[Pool, list[Endpoint], Lanes]:
+    """A pool of `size` endpoints in slots 0 to `size` - 1, and their counts."""
+    lanes = Lanes(workers)
+    loads = Loads(lanes)
+    loads.now = 1000.0
+    pool = Pool("a.com", "/", "any", None)
+    pool.endpoints = [Endpoint(n + 1, n, EndpointSpec("10.0.0.1", 1000 + n), loads) for n in range(size)]
+    return pool, pool.endpoints, lanes
+
+
+class Asking:
+    """A request as strategies see it."""
+
+    def __init__(self) -> None:
+        self.attempt = 1
+        self.scratch: Any = None
+        self.client = b"192.0.2.1"
+
+    def header(self, name: bytes) -> bytes | None:
+        return None
