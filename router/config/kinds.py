@@ -136,6 +136,9 @@ Text = Annotated[str, _NO_CONTROLS, _SCALAR_TEXT, Kind("text on one line", text=
 Texts = Annotated[list[Text], Kind("a list of texts", text=True)]
 HeaderName = Annotated[str, _TOKEN, Kind("a header name", text=True)]
 HeaderNames = Annotated[list[HeaderName], Kind("a list of header names", text=True)]
+CookieNames = Annotated[
+    list[Annotated[str, _TOKEN, Kind("a cookie name", text=True)]], Kind("a list of cookie names", text=True)
+]
 Secret = Annotated[SecretStr, _SCALAR_TEXT, Kind("text on one line", text=True, secret=True)]
 Path = Annotated[str, StringConstraints(pattern=r"^[^\x00]*$"), Kind("a path", text=True)]
 OptionalPath = Annotated[str | None, Kind("a path", text=True)]

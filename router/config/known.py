@@ -13,7 +13,6 @@ _NO_SYSLOG = "nothing is sent to syslog"
 _NO_METRON = "metrics and logs are not sent to Loggregator"
 _NO_DRAIN = "a stopping router does not wait for its load balancer or its requests"
 _NO_TRACING = "trace headers are passed on as they come, none are added"
-_NO_STICKY = "sessions are not kept on one instance"
 _UNUSED = "the Go router reads it and does not use it either"
 
 _ROWS: tuple[tuple[str, str], ...] = (
@@ -38,10 +37,6 @@ _ROWS: tuple[tuple[str, str], ...] = (
         "http_rewrite.responses.add_headers_if_not_present http_rewrite.responses.remove_headers",
     ),
     ("these headers do reach backends", "hop_by_hop_headers_to_filter"),
-    (
-        _NO_STICKY,
-        "secure_cookies sticky_session_cookie_names sticky_sessions_for_auth_negotiate",
-    ),
     ("availability zones play no part in choosing a backend", "zone balancing_algorithm_az_preference"),
     ("request and response bodies always flow at the same time", "enable_http1_concurrent_read_write"),
     ("the connection is closed after an early answer to `Expect`", "keep_alive_100_continue_requests"),

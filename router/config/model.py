@@ -20,6 +20,7 @@ from router.config.kinds import (
     Address,
     CipherSuites,
     ClientCertValidation,
+    CookieNames,
     Count,
     Duration,
     Flag,
@@ -254,6 +255,13 @@ class RouterConfig(Section):
     """How a backend is chosen: `round-robin`, `least-connection` or another installed strategy. A route may
     ask for a different one."""
     backends: Backends = Backends()
+    sticky_session_cookie_names: CookieNames = ["JSESSIONID"]
+    """Session cookies of apps. A response that sets one also gets `__VCAP_ID__`, and requests that bring both back go
+    to the same instance."""
+    sticky_sessions_for_auth_negotiate: Flag = False
+    """Keep a client on one instance while it authenticates by `Negotiate`."""
+    secure_cookies: Flag = False
+    """Mark `__VCAP_ID__` as `Secure` even where the app's own cookie is not."""
     empty_pool_response_code_503: Flag = False
     """Answer 503 instead of 404 for a route whose last backend has just gone."""
     empty_pool_timeout: Duration = 0.0

@@ -31,6 +31,9 @@ def worker_settings(config: RouterConfig, router_ip: str) -> WorkerSettings:
         max_attempts=config.effective_max_attempts,
         max_conns=config.backends.max_conns,
         failed_mark_seconds=config.droplet_stale_threshold / 4,  # contract §4.1
+        sticky_cookie_names=tuple(config.sticky_session_cookie_names),
+        sticky_auth_negotiate=config.sticky_sessions_for_auth_negotiate,
+        secure_cookies=config.secure_cookies,
         empty_pool_503=config.empty_pool_response_code_503,
         endpoint_timeout=max(config.endpoint_timeout, 0.0),
         dial_timeout=config.endpoint_dial_timeout,

@@ -55,6 +55,7 @@ _RESPONSE = (
     (b"trailer", False),
     (b"upgrade", False),
     (b"date", True),
+    (b"set-cookie", True),
     (b"x-vcap-request-id", True),
     (b"x-cf-proxy-signature", False),
 )

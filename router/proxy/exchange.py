@@ -13,6 +13,7 @@ import asyncio
 from time import time_ns
 from typing import TYPE_CHECKING, Any
 
+from router.balance.sticky import Wish
 from router.http import errors
 from router.http.forwarded import forwarded_proto
 from router.http.framing import chunk, last_chunk
@@ -69,6 +70,7 @@ class Exchange:
         "responding",
         "router_error",
         "scratch",
+        "sticky",
         "status",
         "upgrade",
     )
@@ -88,6 +90,8 @@ class Exchange:
         self.backend: BackendH1 | None = None
         self.attempt = 0
         self.scratch: Any = None
+        self.sticky: Wish | None = None
+        """The instance that the client asks for by cookie (contract §4.7)."""
         self.status = 0
         self.router_error = ""
         self.bytes_in = 0
@@ -192,6 +196,8 @@ class Exchange:
         )
         if b"expect" in noted and not self.request_done:
             self.continue_by = plane.clock.now + CONTINUE_WAIT
+        if b"cookie" in noted:
+            self.sticky = plane.sticky.wish(noted[b"cookie"], request.header)
         self.dispatched = time_ns()
         self._next_attempt(None)
 
@@ -284,10 +290,7 @@ class Exchange:
         pool = self.pool
         assert pool is not None
         self.attempt += 1
-        try:
-            endpoint: Endpoint | None = pool.strategy.pick(pool, self)
-        except Exception as error:
-            endpoint = plane.pick_instead(pool, self, error)
+        endpoint = plane.choose(pool, self)
         if endpoint is None:
             if last is None and pool.endpoints and all(e.overloaded for e in pool.endpoints):
                 plane.counters[Counter.EXHAUSTED] += 1
@@ -451,6 +454,8 @@ class Exchange:
         if trace_key and self.request.noted.get(b"x-vcap-trace") == trace_key:
             assert self.endpoint is not None
             lines += self.plane.trace_lines(self.endpoint)
+        if self.sticky is not None or b"set-cookie" in head.noted or self.plane.sticky.negotiate:
+            lines += self._sticky_line(head)
         if b"trailer" in head.noted and head.body == CHUNKED and self.takes_trailers:
             lines += b"Trailer: %b\r\n" % head.noted[b"trailer"]
         if head.body == NO_BODY:
@@ -459,6 +464,14 @@ class Exchange:
         self.frontend.send_head(head, lines, data)
         if complete:
             self.response_complete([])
+
+    def _sticky_line(self, head: ResponseHead) -> bytes:
+        endpoint, pool = self.endpoint, self.pool
+        assert endpoint is not None
+        assert pool is not None
+        return self.plane.sticky.cookie_line(
+            self.sticky, endpoint.spec, pool.context_path, self.request.header, head.headers
+        )
 
     def response_body(self, data: bytes) -> None:
         """Bytes of the response body, framing taken off."""

@@ -15,6 +15,7 @@ from time import time_ns
 from typing import TYPE_CHECKING
 
 from router.balance.round_robin import RoundRobin
+from router.balance.sticky import Sticky
 from router.balance.strategy import Strategy, StrategyError, load_strategy
 from router.http.forwarded import RequestIds, forwarded_client_cert
 from router.http.h2_fields import FieldReader
@@ -105,6 +106,9 @@ class Plane:
         self.loads.max_conns = settings.max_conns
         self.loads.failed_mark_seconds = settings.failed_mark_seconds
         self.clock.interval = _tick_interval(settings)
+        self.sticky = Sticky(
+            settings.sticky_cookie_names, secure=settings.secure_cookies, negotiate=settings.sticky_auth_negotiate
+        )
         self._strategies.clear()
         self._broken.clear()
         self._back_door = None
@@ -181,6 +185,21 @@ class Plane:
         if name not in self._broken:
             self._broken.add(name)
             self.log.error("balancing-strategy-failed", strategy=name, error=str(error), instead="round-robin")
+
+    def choose(self, pool: Pool, request: Exchange) -> Endpoint | None:
+        """The endpoint for an attempt (contract §4): who is asked for by cookie, else who the strategy picks."""
+        wish = request.sticky
+        if wish is not None and (request.attempt == 1 or wish.must):
+            endpoint = pool.instance(wish.id)
+            if endpoint is not None and not endpoint.overloaded:
+                return endpoint
+            if wish.must:
+                return None
+        try:
+            picked: Endpoint | None = pool.strategy.pick(pool, request)
+        except Exception as error:
+            picked = self.pick_instead(pool, request, error)
+        return picked
 
     def pick_instead(self, pool: Pool, request: Exchange, error: Exception) -> Endpoint | None:
         """The pool's strategy raised `error` (a broken plug-in): it loses the pool to round robin, which picks."""

@@ -135,8 +135,6 @@ def test_what_a_gorouter_yml_asks_for_in_vain(load_text: LoadText) -> None:
         "zone",
         "go_max_procs",
         "debug_addr",
-        "secure_cookies",
-        "sticky_session_cookie_names",
         "status.tls.port",
         "status.tls.certificate",
         "status.tls.key",
