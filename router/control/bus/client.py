@@ -1,8 +1,9 @@
 """The router's connection to NATS (contract §2.1, §2.8): what it hears goes to the registry, and it says who it is.
 
 It keeps trying for ever, at start as later: a router without a bus still serves what it knows. We subscribe before we
-say that we are there, so no answer is missed. Only `router.register`, `router.unregister` and `router.greet` are
-subscribed to: everything else under `router.` is other parties' business.
+say that we are there, so no answer is missed. One subscription hears all of `router.*`, because messages of two would
+overtake one another, and what an instance unregisters before it registers anew must stay in this order. Subjects other
+than `router.register`, `router.unregister` and `router.greet` are other parties' business and not looked into.
 """
 
 from __future__ import annotations
@@ -122,9 +123,7 @@ class Bus:
             disconnected_cb=self._disconnected,
             reconnected_cb=self._reconnected,
         )
-        for subject in self._handlers:
-            await self._subscribe(subject, self._registry_message)
-        await self._subscribe("router.greet", self._greeted)
+        await self._subscribe("router.*", self._heard)
         await self._here()
         self._log.info("Successfully-connected-to-nats", addr=self._address())
 
@@ -179,12 +178,18 @@ class Bus:
 
     # -------------------------------------------------------- messages
 
+    async def _heard(self, message: Msg) -> None:
+        if message.subject in self._handlers:
+            self._registry_message(message)
+        elif message.subject == "router.greet":
+            await self._greeted(message)
+
     async def _greeted(self, message: Msg) -> None:
         self.received[message.subject] += 1
         if message.reply:
             await self._client.publish(message.reply, self._identity.start_message)
 
-    async def _registry_message(self, message: Msg) -> None:
+    def _registry_message(self, message: Msg) -> None:
         subject = message.subject
         self.received[subject] += 1
         try:
