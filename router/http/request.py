@@ -30,7 +30,7 @@ from router.http.message import (
     without_named,
 )
 
-_HOST = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=%-]*|\[[0-9A-Fa-f:.%A-Za-z0-9]+\])(?::[0-9]*)?\Z")
+_HOST = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=%-]*|\[[0-9A-Fa-f:.%A-Za-z0-9]+\])(?::[0-9]{0,5})?\Z")
 TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
 _ABSOLUTE = re.compile(rb"[Hh][Tt][Tt][Pp][Ss]?://([^/?#]*)(.*)\Z", re.DOTALL)
 _VERSIONS = {b" HTTP/1.1": b"1.1", b" HTTP/1.0": b"1.0"}
@@ -164,6 +164,7 @@ class RequestParser:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         rule = self._rules[name]
+        value = value.rstrip(b" \t")  # white space around it is no part of a value (RFC 9112 §5.1)
         if rule is None:
             self._headers.append((name, value))
             return
@@ -229,6 +230,8 @@ class RequestParser:
         except httptools.HttpParserUpgrade:
             plain = False
             request.method = parser.get_method()
+            if request.method == b"CONNECT":  # for llhttp, always an upgrade
+                raise BadMessage(405, "CONNECT is not supported") from None
         except httptools.HttpParserInvalidMethodError:
             plain = False
             request.method = self._parse_unusual_method(head)
@@ -305,8 +308,6 @@ class RequestParser:
         if b"#" in target:
             raise BadMessage(400, "fragment in the request target")
         if not target.startswith(b"/"):
-            if request.method == b"CONNECT":
-                raise BadMessage(405, "CONNECT is not supported")
             if target != b"*" or request.method != b"OPTIONS":
                 absolute = _ABSOLUTE.match(target)
                 if absolute is None or not absolute[1]:

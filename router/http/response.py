@@ -70,6 +70,7 @@ class ResponseParser:
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header line, from llhttp."""
         rule = self._rules[name]
+        value = value.rstrip(b" \t")  # white space around it is no part of a value (RFC 9112 §5.1)
         if rule is None:
             self._headers.append((name, value))
             return
