@@ -93,7 +93,8 @@ def error_answer(row: ErrorRow, host: bytes, hints: Sequence[str] = (), guid: st
         headers += f"Cache-Control: {row.cache_control}\r\n".encode()
     body = b""
     if row.message:
-        text = f"{row.status} {reason_phrase(row.status)}: " + row.message.format(host=host.decode("utf-8", "replace"))
+        named = row.message.format(host=host.decode("utf-8", "replace"), guid=guid, index=index)
+        text = f"{row.status} {reason_phrase(row.status)}: {named}"
         body = "\n".join([text, *hints, ""]).encode()
     return _with_reason(row.status, row.router_error, headers, body)
 

@@ -19,6 +19,7 @@ MAX_TRAILERS = 16 * 1024
 LAST_CHUNK = b"0\r\n\r\n"
 
 _FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\x00-\x08\x0a-\x1f\x7f]*?)[ \t]*\Z")
+_EXTENSION = re.compile(rb"[^\x00-\x08\x0a-\x1f\x7f]*\Z")
 _HEX = frozenset(b"0123456789abcdefABCDEF")
 
 
@@ -146,13 +147,13 @@ class ChunkedReader:
 
 
 def _chunk_size(line: bytes) -> int:
-    """The size in a chunk-size line, its extensions checked for line breaks and dropped."""
+    """The size in a chunk-size line, its extensions checked for control characters and dropped."""
     if len(line) > MAX_CHUNK_LINE:
         raise BadMessage(400, "chunk line or trailers too long")
     digits, semicolon, extension = line.partition(b";")
     if semicolon:
         digits = digits.rstrip(b" \t")
-        if b"\n" in extension or b"\r" in extension or b"\0" in extension:
+        if not _EXTENSION.match(extension):
             raise BadMessage(400, "malformed chunk extension")
     if not digits or len(digits) > 15 or not _HEX.issuperset(digits):
         raise BadMessage(400, "malformed chunk size")

@@ -87,5 +87,5 @@ _ROUTERS_OWN = (b"x-forwarded-", b"x-cf-", b"x-vcap-", b"if-", b"proxy-")
 
 def unsafe_trailer(name: bytes) -> bool:
     """A field that must not come as a trailer: it frames, routes, authenticates, or is the router's own to set."""
-    name = name.lower()
+    name = name.lower().replace(b"_", b"-")  # as in RuleBook
     return name in REQUEST_RULES or name in RESPONSE_RULES or name in _UNSAFE_TRAILERS or name.startswith(_ROUTERS_OWN)

@@ -38,14 +38,23 @@ class Rule:
 
 
 class RuleBook(dict[bytes, Rule | None]):
-    """Spelling of a header name → its rule; None = pass it on unseen, as most are."""
+    """Spelling of a header name → its rule; None = pass it on unseen, as most are.
+
+    A name that differs from a withheld one by an underscore for a hyphen is withheld as well: to a gateway interface
+    (CGI, WSGI, Rack) the two are the same variable, and one of them would be the client's to spoof.
+    """
 
     def __init__(self, table: Mapping[bytes, Rule]) -> None:
         super().__init__()
         self._table = table
 
     def __missing__(self, spelling: bytes) -> Rule | None:
-        rule = self._table.get(spelling.lower())
+        name = spelling.lower()
+        rule = self._table.get(name)
+        if rule is None and b"_" in name:
+            twin = self._table.get(name.replace(b"_", b"-"))
+            if twin is not None and not twin.passed:
+                rule = Rule(name, False)
         if len(self) < REMEMBERED:
             self[spelling] = rule
         return rule

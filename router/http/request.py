@@ -307,17 +307,16 @@ class RequestParser:
         """RFC 9112 §3.2: target and authority where they aren't simply a path and a Host; they must agree."""
         if b"#" in target:
             raise BadMessage(400, "fragment in the request target")
-        if not target.startswith(b"/"):
-            if target != b"*" or request.method != b"OPTIONS":
-                absolute = _ABSOLUTE.match(target)
-                if absolute is None or not absolute[1]:
-                    raise BadMessage(400, "invalid request target")
-                authority, target = absolute.groups()
-                if raw_host is not None and raw_host.lower() != authority.lower():
-                    raise BadMessage(400, "Host differs from the request target's authority")
-                raw_host = authority
-                if not target.startswith(b"/"):
-                    target = b"/" + target
+        if not target.startswith(b"/") and (target != b"*" or request.method != b"OPTIONS"):
+            absolute = _ABSOLUTE.match(target)
+            if absolute is None or not absolute[1]:
+                raise BadMessage(400, "invalid request target")
+            authority, target = absolute.groups()
+            if raw_host is not None and raw_host.lower() != authority.lower():
+                raise BadMessage(400, "Host differs from the request target's authority")
+            raw_host = authority
+            if not target.startswith(b"/"):
+                target = b"/" + target
         if raw_host is None:
             if request.version == b"1.1":
                 raise BadMessage(400, "missing required Host header")

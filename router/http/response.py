@@ -119,6 +119,8 @@ class ResponseParser:
             if b"transfer-encoding" in noted:
                 raise BadMessage(502, "both Content-Length and Transfer-Encoding")
             response.body = content_length(length)
+            if length[:1] == b"0":
+                response.length = b"%d" % response.body
             if method != b"HEAD" and status >= 200 and status != 204 and status != 304:
                 return response
         self._frame(response, method, version)

@@ -248,7 +248,7 @@ def test_refused_also_after_good_ones(memory: MemoryPlane, rfc: str, status: int
 def test_a_pipelined_request_survives_the_one_before() -> None:
     """RFC 9112 §9.3.2: bodies end where they end, and what follows is the next request."""
     memory = MemoryPlane()
-    frontend, client, backend, server = memory.connect()
+    frontend, _, backend, server = memory.connect()
     first = head(b"Content-Length: 44\r\n") + b"GET /smuggled HTTP/1.1\r\nHost: app.test\r\n\r\nxx"
     frontend.data_received(first + get(b"/second"))
     assert server.written.count(b"POST / HTTP/1.1\r\n") == 1
