@@ -78,6 +78,8 @@ class EndpointSpec(msgspec.Struct, frozen=True, array_like=True, gc=False):
     route_service_url: str = ""
     load_balancing: str = ""
     stale_after: int = 120
+    source: str = ""
+    """Who says so: "" the bus, `file` the configuration, `api` the API; those two never go stale."""
 
     @property
     def address(self) -> str:

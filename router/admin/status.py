@@ -1,8 +1,8 @@
 """What the router tells operators over HTTP (contract §11.1, §11.2): health, `/varz`, `/routes`.
 
-Two listeners: the status port with everything, and one on 127.0.0.1 with `/routes` only. Health needs no password;
-what shows routes or figures does. In the deprecated mode the status port asks for the password before it says that a
-path doesn't exist, as the old component did.
+Two listeners: the status port with everything, and one on 127.0.0.1 with `/routes` and the API only. Health needs no
+password; what shows or changes routes or figures does. In the deprecated mode the status port asks for the password
+before it says that a path doesn't exist, as the old component did.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import base64
 import binascii
 import errno
 import hmac
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
@@ -20,8 +20,10 @@ import msgspec
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from router.admin.routes_api import problem
 from router.messages import EndpointSpec
 
+API = "/api/"
 HEALTH_HEADERS = {"Cache-Control": "private, max-age=0", "Expires": "0"}
 ALIVE = "/is-process-alive-do-not-use-for-loadbalancing"
 _OPEN = frozenset(("/health", "/healthz", ALIVE))
@@ -49,12 +51,14 @@ class StatusServer:
         varz: Callable[[], dict[str, Any]],
         routes: Routes,
         credentials: tuple[str, str],
+        api: Sequence[web.RouteDef] = (),
         deprecated: bool = False,
     ) -> None:
         self._health = health
         self._varz = varz
         self._routes = routes
         self._credentials = credentials
+        self._api = api
         self._deprecated = deprecated
         self._runners: list[web.AppRunner] = []
         self.port = 0
@@ -86,6 +90,7 @@ class StatusServer:
         app = web.Application(middlewares=[self._guard(frozenset(handlers), all_protected)])
         for path, handler in handlers.items():
             app.router.add_route("*", path, handler)
+        app.add_routes(self._api)
         runner = web.AppRunner(app, access_log=None, keepalive_timeout=_TIMEOUT, shutdown_timeout=1.0)
         await runner.setup()
         try:
@@ -100,8 +105,12 @@ class StatusServer:
         @web.middleware
         async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
             path = request.path
-            if (path in _PROTECTED or (all_protected and path not in _OPEN)) and not self._knows(request):
+            of_api = path.startswith(API)
+            protected = path in _PROTECTED or of_api or (all_protected and path not in _OPEN)
+            if protected and not self._knows(request):
                 return _text(401, "401 Unauthorized\n", {"WWW-Authenticate": "Basic"})
+            if of_api:
+                return await _in_time(_api_answer(handler(request)))
             if path not in paths:
                 return _text(404, "404 page not found\n")
             return await _in_time(handler(request))
@@ -180,6 +189,17 @@ def endpoint_json(spec: EndpointSpec) -> dict[str, Any]:
 
 def _text(status: int, text: str, headers: dict[str, str] | None = None) -> web.Response:
     return web.Response(status=status, text=text, headers={"Server": "router", **(headers or {})})
+
+
+async def _api_answer(answer: Awaitable[web.StreamResponse]) -> web.StreamResponse:
+    """The answer of the API; also to what it does not have, JSON."""
+    try:
+        return await answer
+    except web.HTTPException as error:
+        refused = problem(error.status, error.reason)
+        if allow := error.headers.get("Allow"):
+            refused.headers["Allow"] = allow
+        return refused
 
 
 async def _in_time(answer: Awaitable[web.StreamResponse]) -> web.StreamResponse:

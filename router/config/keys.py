@@ -14,7 +14,8 @@ from router.config.dialects import RENAMED
 from router.config.duration import format_duration
 from router.config.kinds import Kind
 from router.config.known import KNOWN
-from router.config.model import RouterConfig, Section
+from router.config.model import RouterConfig
+from router.config.section import Section
 
 MBUS = "mbus"
 """The one older key that stands for several: see `dialects.parse_mbus`."""
@@ -110,7 +111,8 @@ def kind_at(path: Sequence[str | int]) -> tuple[Kind, tuple[str, ...]]:
                 kind, annotation = _kind_in(annotation.__metadata__), annotation.__origin__
             continue
         section = _section_in(annotation)
-        assert section is not None
+        if section is None:  # a mapping of the user's own keys
+            break
         fields = {field.alias or name: field for name, field in section.model_fields.items()}
         siblings = tuple(fields)
         if step not in fields:

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path as FilePath
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import Field, SecretStr
 
 from router.config.kinds import (
     Address,
@@ -49,22 +49,12 @@ from router.config.kinds import (
     TimestampFormat,
     Workers,
 )
+from router.config.section import Section
+from router.config.static import StaticRoutes
 from router.config.tls_rules import tls_problems
 
 MAX_REQUEST_HEAD = 1 << 20  # contract 8.3: also what 0 means
 MAX_RESPONSE_HEAD = 10 << 20  # contract 8.3: what 0 means
-
-
-class Section(BaseModel):
-    """What all sections share: unknown keys are errors, and nothing changes after loading."""
-
-    model_config = ConfigDict(
-        extra="forbid",
-        frozen=True,
-        use_attribute_docstrings=True,
-        validate_by_name=True,
-        validate_by_alias=True,
-    )
 
 
 class StatusRoutes(Section):
@@ -249,6 +239,8 @@ class RouterConfig(Section):
     routing_table_sharding_mode: ShardingMode = "all"
     """Which routes are kept: `all`; only those of `isolation_segments` (`segments`); or also those of no
     segment."""
+    routes: StaticRoutes = []
+    """Routes that are always there, besides those from the bus; they never go stale. See docs/static-routes.md."""
 
     # contract 4, 7, 8.1, 8.2
     balancing_algorithm: Strategy = "round-robin"
@@ -422,6 +414,9 @@ def contradictions(config: RouterConfig) -> Iterator[tuple[tuple[str, ...], str,
             "no client certificate could be good: there is no authority to trust",
             "name one in `client_ca_certs`, or set `only_trust_client_ca_certs: false`",
         )
+    names = [route.name for route in config.routes if route.name]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        yield ("routes",), f"several routes have the name {twice[0]}", "give each route a name of its own, or none"
     yield from tls_problems(config)
     if not config.status.enable_nontls_health_checks:
         yield (

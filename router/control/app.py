@@ -20,6 +20,7 @@ from typing import Any
 import msgspec
 
 from router import in_flight
+from router.admin.routes_api import RoutesApi
 from router.admin.status import StatusError, StatusServer
 from router.config.model import RouterConfig
 from router.control.adoption import Adoption
@@ -42,6 +43,7 @@ from router.control.settings import (
 )
 from router.control.sockets import Listeners, resolve
 from router.control.state import PidFile, RunDir, StatusAccess
+from router.control.static_routes import StaticRoutes
 from router.in_flight import InFlight
 from router.messages import FEED_VERSION, BackendTls, EndpointUnfit, FrontTls, HealthState, Setup, Stats
 from router.observe.log import Log
@@ -75,6 +77,7 @@ class Control:
         self.in_flight: InFlight
         self.feed: Feed
         self.registry: Registry
+        self.static_routes: StaticRoutes
         self.keeper: Keeper | LocalKeeper
         ip = local_ip(config.local_route)
         self.identity = Identity(config.index, ip, config.start_response_delay_interval, config.droplet_stale_threshold)
@@ -169,6 +172,9 @@ class Control:
             capacity=self.in_flight.capacity,
             slot_idle=self.in_flight.slot_idle,
         )
+        self.static_routes = StaticRoutes(
+            config.routes, self.run_dir.path, self.registry.set_static, self.log.component("registry")
+        )
         await self._start_status()
         taken_over = await self._start_workers(loop, listeners, adoption)
         self._start_bus()
@@ -187,6 +193,7 @@ class Control:
             varz=self._varz,
             routes=lambda: self.registry.routes(),
             credentials=self.credentials,
+            api=RoutesApi(self.static_routes).routes,
             deprecated=deprecated,
         )
         self._to_stop.push_async_callback(server.stop)
@@ -214,8 +221,10 @@ class Control:
                     self.registry.load(part.pools)
                 self.log.info("table-taken-over", routes=len(self.registry))
                 self.health.table_taken_over()
+            self.static_routes.start()
             keeper.introduce_adopted()
         else:
+            self.static_routes.start()
             self.keeper = LocalKeeper(loop, self.log, office, self.feed, self.in_flight, listeners)
         self._to_stop.push_async_callback(self.keeper.stop, STOP_GRACE)
         self.keeper.start()

@@ -3,6 +3,9 @@
 Pure: no I/O, the clock comes in as a callable. Every change goes to `sink` as table operations, in the order in which
 workers are to apply them; a heartbeat that changes nothing goes nowhere and costs two look-ups and a time stamp.
 
+Static routes (`set_static`) stand beside those from the bus: they never go stale, and nothing that comes over the bus
+changes or removes them.
+
 Three things tell workers what is what: the key of a pool; the `id` of an endpoint, which equal registrations share and
 which is never used again; and the `slot` of an address in the block of in-flight counts (`control.slots`).
 """
@@ -116,6 +119,7 @@ class Registry:
         self._wheel: Wheel[_Entry] = Wheel()
         self._empty: dict[str, str] = {}  # keys of pools that wait for `empty_pool_timeout`, and why they are empty
         self._suspended = False
+        self._static: set[tuple[str, str]] = set()  # (route key, address) of static entries
         self._updated: float | None = None
         self.pruned = 0
         """Endpoints removed for age, since the start."""
@@ -205,9 +209,40 @@ class Registry:
                 if spec.load_balancing in self._settings.algorithms:
                     self._choose(pool, spec.load_balancing, ops)
                 continue
+            if entry is not None and entry.endpoint.spec.source:
+                continue
             if pool is None:
                 pool = self._new_pool(key, context_path(uri), ops)
             self._put(pool, entry, spec, address, now, ops)
+        if ops:
+            self._sink(ops)
+
+    def set_static(self, routes: Iterable[tuple[str, EndpointSpec]]) -> None:
+        """These (URI, endpoint) are the static routes from now on; of two with one address the first counts.
+
+        `spec.source` tells where they come from. Those that were and are not among them go.
+        """
+        now = self._clock()
+        ops: list[TableOp] = []
+        wanted: set[tuple[str, str]] = set()
+        for uri, spec in routes:
+            name = key, address = route_key(uri), spec.address
+            if name in wanted:
+                continue
+            wanted.add(name)
+            pool = self._pools.get(key)
+            entry = pool.entries.get(address) if pool is not None else None
+            if entry is not None and entry.endpoint.spec == spec:
+                continue
+            if pool is None:
+                pool = self._new_pool(key, context_path(uri), ops)
+            self._put(pool, entry, spec, address, now, ops)
+        for key, address in self._static - wanted:
+            pool = self._pools[key]
+            self._log.info("endpoint-unregistered", **_about(key, pool.entries[address].endpoint.spec))
+            self._remove(pool.entries[address], now, ops)
+            if self._drop_if_empty(pool, "it was removed from the static routes", now, ops):
+                self._log.info("route-unregistered", uri=key)
         if ops:
             self._sink(ops)
 
@@ -248,8 +283,12 @@ class Registry:
         else:
             # A new one also where the time to live changes: the old one stays in the wheel, dead, until it is due.
             entry = pool.entries[address] = _Entry(endpoint, pool, now)
-            if not spec.tls:
+            if not (spec.tls or spec.source):
                 self._wheel.add(entry)
+        if spec.source:
+            self._static.add((pool.key, address))
+        else:
+            self._static.discard((pool.key, address))
         pool.changed = now
         if old is None:
             self._empty.pop(pool.key, None)
@@ -314,6 +353,8 @@ class Registry:
             if pool is None:
                 continue
             entry = pool.entries.get(wanted.address)
+            if entry is not None and entry.endpoint.spec.source:
+                continue
             if entry is not None:
                 self._log.info("endpoint-unregistered", **_about(pool.key, entry.endpoint.spec))
                 self._remove(entry, now, ops)
@@ -327,11 +368,11 @@ class Registry:
     def remove_unfit(self, key: str, id: int, reason: str) -> None:
         """A TLS endpoint that failed leaves its pool at once, until it is registered again (contract §7.4).
 
-        It may have been replaced or removed meanwhile: then nothing happens.
+        XX
         """
         pool = self._pools.get(key)
         entry = next((e for e in pool.entries.values() if e.endpoint.id == id), None) if pool is not None else None
-        if entry is None or not entry.endpoint.spec.tls:
+        if entry is None or not entry.endpoint.spec.tls or entry.endpoint.spec.source:
             return
         self._log.error("prune-failed-endpoint", **_about(key, entry.endpoint.spec), error=reason)
         now = self._clock()
@@ -385,6 +426,7 @@ class Registry:
         """Take an endpoint out of its pool."""
         pool, endpoint = entry.pool, entry.endpoint
         del pool.entries[endpoint.spec.address]
+        self._static.discard((pool.key, endpoint.spec.address))
         pool.changed = now
         ops.append(DropRoute(pool.key, endpoint.id))
         self._release(endpoint, ops)
@@ -428,7 +470,7 @@ def _wildcards(host: str) -> Iterator[str]:
 
 
 def _ages_alike(one: EndpointSpec, other: EndpointSpec) -> bool:
-    return one.tls == other.tls and one.stale_after == other.stale_after
+    return (one.tls, one.stale_after, one.source) == (other.tls, other.stale_after, other.source)
 
 
 def _shared(spec: EndpointSpec) -> EndpointSpec:

@@ -4,6 +4,7 @@
     state.json     the workers: enough to recognise them after control has died
     control.sock   where orphaned workers offer themselves (`control.adoption`)
     status.json    where to find the status server, and its credentials: for the command line
+    routes.json    routes that came by the API (`control.static_routes`); stays when the router stops
 
 The directory is the user's alone (0700). Files are written whole or not at all. A state that can't be read is no state.
 A process is recognised by its pid and the moment it started, because pids are used again.
@@ -61,6 +62,15 @@ def start_time(pid: int) -> int:
     return 0 if fields[0] in "ZX" else int(fields[19])
 
 
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file for this user only, whole or not at all. Raises OSError."""
+    draft = path.with_name(f"{path.name}.new")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+    draft.replace(path)
+
+
 class RunDir:
     """The directory, locked. Raises StartError when it can't be used or another control has it."""
 
@@ -114,13 +124,7 @@ class RunDir:
         self._write("status.json", msgspec.json.encode(access))
 
     def _write(self, name: str, content: bytes) -> None:
-        draft = self.path / f"{name}.new"
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        try:
-            os.write(descriptor, content)
-        finally:
-            os.close(descriptor)
-        draft.replace(self.path / name)
+        write_whole(self.path / name, content)
 
     def forget(self) -> None:
         """There are no workers any more."""

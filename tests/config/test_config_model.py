@@ -87,6 +87,7 @@ DIFFERENT_FROM_THE_GO_ROUTER = {
     "logging.format.timestamp": "rfc3339",
 }
 OURS = {
+    "routes": [],
     "inet": "0.0.0.0",
     "workers": "auto",
     "run_dir": None,

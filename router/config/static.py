@@ -1,0 +1,101 @@
+"""A route that somebody wrote down: an item of `routes:` in the configuration, or the body of a PUT to the API.
+
+Its keys are those of a registration on the bus (contract §2.3), so that one may be turned into the other by hand.
+Unlike one, it never goes stale.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Self
+
+from pydantic import AfterValidator, Field, Strict, StringConstraints, model_validator
+
+from router.config.kinds import Host, Kind, Port, Strategy, Text
+from router.config.section import Section
+
+_LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
+_URI = re.compile(rf"(?:\*\.)?{_LABEL}(?:\.{_LABEL})*(?:/[^\s?#*]*)?", re.ASCII | re.IGNORECASE)
+
+
+def _uri(text: str) -> str:
+    if not _URI.fullmatch(text):
+        raise ValueError
+    return text
+
+
+Uri = Annotated[
+    str,
+    AfterValidator(_uri),
+    Kind("a host or host/path, without scheme and port, such as `app.example.com/api` or `*.example.com`", text=True),
+]
+Uris = Annotated[list[Uri], Field(min_length=1), Kind("a list of hosts or host/paths, at least one")]
+Tags = Annotated[dict[str, Annotated[str, Strict()]], Kind("names with texts, such as `component: shop`")]
+Protocol = Annotated[str, StringConstraints(pattern="^http[12]$"), Kind("`http1` or `http2`", text=True)]
+RouteName = Annotated[
+    str,
+    StringConstraints(pattern=r"^[A-Za-z0-9._-]{0,128}$"),
+    Kind("up to 128 letters, digits, `.`, `_` and `-`", text=True),
+]
+
+
+class RouteOptions(Section):
+    """How requests of a route are handled, where it differs from the router's own settings."""
+
+    # contract 4.5
+    loadbalancing: Strategy | None = None
+    """How a backend is chosen, an installed strategy; without it the router's `balancing_algorithm`."""
+
+
+class StaticEndpoint(Section):
+    """One backend of a static route."""
+
+    # contract 2.3
+    host: Host
+    """IP address or host name."""
+    port: Port = 0
+    """Port for plain HTTP."""
+    tls_port: Port = 0
+    """Port for TLS; it wins over `port`."""
+    protocol: Protocol = "http1"
+    """`http1` or `http2`."""
+    server_cert_domain_san: Text = ""
+    """Name that the backend's certificate must carry; without it `host`."""
+    availability_zone: Text = ""
+    """Zone of the backend."""
+    tags: Tags = {}
+    """For metrics and logs."""
+    app: Text = ""
+    """Id of the app, for `X-CF-ApplicationID`."""
+    private_instance_id: Text = ""
+    """Id of the instance, for `X-CF-InstanceID`; without it `host:port`."""
+    private_instance_index: Text = ""
+    """Number of the instance, for `X-CF-InstanceIndex`."""
+
+    @model_validator(mode="after")
+    def _has_a_port(self) -> Self:
+        if not self.port and not self.tls_port:
+            raise ValueError("`port` or `tls_port`, 1 to 65535")
+        return self
+
+
+Endpoints = Annotated[
+    list[StaticEndpoint],
+    Field(min_length=1),
+    Kind("a list of backends, at least one, each with `host` and `port` or `tls_port`"),
+]
+
+
+class StaticRoute(Section):
+    """One route, or several with the same backends."""
+
+    name: RouteName = ""
+    """What the API and the logs call it; without it the first of `uris`."""
+    uris: Uris
+    """Hosts, or hosts with a path, `*.` for all below a domain."""
+    endpoints: Endpoints
+    """The backends."""
+    options: RouteOptions = RouteOptions()
+
+
+StaticRoutes = Annotated[list[StaticRoute], Kind("a list of routes, each with `uris` and `endpoints`")]
