@@ -313,7 +313,7 @@ class RouterConfig(Section):
     """Cipher suites for TLS up to 1.2, separated by `:`, as OpenSSL or the RFCs name them; empty = OpenSSL's choice of
     those with forward secrecy. The Go router insists on a list."""
     enable_http2: Flag = True
-    """Speak HTTP/2 with clients that offer it over TLS (ALPN)."""
+    """Speak HTTP/2 over TLS with clients that offer it (ALPN), and with backends that register `protocol: http2`."""
     tls_handshake_timeout: Duration = 10.0
     """Longest time of a TLS handshake, with a client or a backend."""
     client_cert_validation: ClientCertValidation = "none"

@@ -17,7 +17,7 @@ from router.control.errors import StartError
 from router.control.settings import backend_tls, front_tls
 from router.messages import BackendTls, FrontTls
 from router.observe.log import Log
-from router.proxy.tls import BackDoor, FrontDoor
+from router.proxy.tls import FrontDoor, backend_context
 
 LOOK_INTERVAL = 2.0
 """Seconds between two looks at the files."""
@@ -84,7 +84,7 @@ class Certificates:
         if front is not None:
             FrontDoor(front)
         if back.authorities or back.certificate is not None:
-            BackDoor(back)
+            backend_context(back)
         return front, back
 
     def _look(self) -> list[tuple[int, int] | None]:

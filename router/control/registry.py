@@ -42,6 +42,8 @@ class RegistrySettings(msgspec.Struct, frozen=True):
     keep_empty_pools: bool = False
     """`empty_pool_response_code_503`: an empty pool stays for `empty_pool_timeout`, if that is not 0."""
     empty_pool_timeout: float = 0.0
+    http2: bool = True
+    """`enable_http2`: without it an endpoint's `http2` means `http1` (contract §2.3)."""
     suspend_pruning: bool = False
     """`suspend_pruning_if_nats_unavailable`."""
 
@@ -316,7 +318,9 @@ class Registry:
             )
 
     def _clamped(self, spec: EndpointSpec) -> EndpointSpec:
-        """Time to live: 0 and more than the router's mean the router's own (contract §2.3)."""
+        """Time to live: 0 and more than the router's mean the router's own; no HTTP/2 if it is off (contract §2.3)."""
+        if spec.protocol == "http2" and not self._settings.http2:
+            spec = msgspec.structs.replace(spec, protocol="http1")
         threshold = int(self._settings.stale_threshold)
         if spec.stale_after == 0 or spec.stale_after > threshold:
             return msgspec.structs.replace(spec, stale_after=threshold)

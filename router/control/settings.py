@@ -126,6 +126,7 @@ def registry_settings(config: RouterConfig) -> RegistrySettings:
         isolation_segments=frozenset(config.isolation_segments),
         keep_empty_pools=config.empty_pool_response_code_503,
         empty_pool_timeout=config.empty_pool_timeout,
+        http2=config.enable_http2,
         suspend_pruning=config.suspend_pruning_if_nats_unavailable,
     )
 

@@ -9,18 +9,20 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from router.http.headers import REQUEST_RULES, unsafe_trailer
+from router.http.headers import REQUEST_RULES, RESPONSE_RULES, unsafe_trailer
 from router.http.message import CHUNKED, NO_BODY, BadMessage, HeaderList, Rule, RuleBook, content_length, header_text
 from router.http.request import HOST_KEYS, TOKEN, RequestHead
+from router.http.response import ResponseHead
 
 _NO_OPTIONS: frozenset[bytes] = frozenset()
 _VALUE = re.compile(rb"[^\x00-\x08\x0a-\x1f\x7f]*\Z")
 _TARGET = re.compile(rb"/[\x21-\x7e\x80-\xff]*\Z")
 _SINGLE = frozenset((b"host", b"content-length"))
+_ONLY_HTTP1 = frozenset((b"connection", b"transfer-encoding", b"upgrade", b"keep-alive", b"proxy-connection"))
 
 
 class FieldReader:
-    """Reads header blocks. `withheld` are further headers that are noted and not passed on."""
+    """Reads header blocks of requests. `withheld` are further headers that are noted and not passed on."""
 
     def __init__(self, withheld: tuple[bytes, ...] = ()) -> None:
         self._rules = RuleBook(REQUEST_RULES | {name: Rule(name, False) for name in withheld})
@@ -93,6 +95,57 @@ class FieldReader:
             raise BadMessage(400, "Content-Length without the content")
         request.header_count, request.size = count, size
         return request
+
+
+_RESPONSE_RULES = RuleBook(RESPONSE_RULES)
+
+
+def response_head(fields: Iterable[tuple[bytes, bytes]], ended: bool, method: bytes) -> ResponseHead:
+    """The response head that a header block makes, as an answer to `method`. Raises BadMessage(502)."""
+    head = ResponseHead()
+    headers: HeaderList = []
+    noted: dict[bytes, bytes] = {}
+    head.status = 0
+    for field in fields:
+        name, value = field[0], field[1]
+        if name == b":status":
+            head.status = int(value) if len(value) == 3 and value.isdigit() else 0
+            continue
+        if not TOKEN.match(name) or not _VALUE.match(value):
+            raise BadMessage(502, "a header with characters that can't be in one")
+        rule = _RESPONSE_RULES[name]
+        if rule is None or rule.passed:
+            headers.append((name, value))
+        if rule is not None:
+            if name == b"content-length" and name in noted:
+                raise BadMessage(502, "more than one Content-Length")
+            noted[name] = noted[name] + b", " + value if name in noted else value
+    if head.status < 100 or head.status == 101:
+        raise BadMessage(502, "no status that HTTP/2 has")
+    head.headers, head.noted, head.text = headers, noted, header_text(headers)
+    head.keep_alive = True
+    head.length = noted.get(b"content-length")
+    size = content_length(head.length) if head.length is not None else CHUNKED
+    without = method == b"HEAD" or head.status < 200 or head.status in (204, 304)
+    if ended and not without and head.length is None:
+        head.length = b"0"
+    head.body = NO_BODY if ended or without else size
+    if head.status < 200 or head.status == 204:
+        head.length = None
+    return head
+
+
+def request_fields(head: bytes) -> HeaderList:
+    """The fields of a request head that was written for HTTP/1.1, from its line to its empty line."""
+    line, _, lines = head.partition(b"\r\n")
+    method, target, _ = line.split(b" ")
+    fields = [(b":method", method), (b":scheme", b"https"), (b":path", target)]
+    for name, value in fields_of(lines):
+        if name == b"host":
+            fields.insert(2, (b":authority", value))
+        elif name not in _ONLY_HTTP1:
+            fields.append((name, value))
+    return fields
 
 
 def safe_trailers(fields: Iterable[tuple[bytes, bytes]]) -> HeaderList:

@@ -11,8 +11,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, cast
 
-from router.http.framing import ChunkedReader
-from router.http.message import CHUNKED, NO_BODY, UNTIL_CLOSE, BadMessage
+from router.http.framing import ChunkedReader, chunk, last_chunk
+from router.http.message import CHUNKED, NO_BODY, UNTIL_CLOSE, BadMessage, HeaderList
 from router.http.response import ResponseHead
 from router.proxy.attempts import Failure, Retry, lost, malformed
 from router.proxy.bulk import HIGH_WATER, LONG, BulkReader
@@ -50,6 +50,7 @@ class BackendH1(asyncio.Protocol):
         "_buffer",
         "_bulk",
         "_chunks",
+        "_framed",
         "_in_one",
         "_keep",
         "_left",
@@ -72,6 +73,8 @@ class BackendH1(asyncio.Protocol):
         self._buffer = b""
         self._bulk: BulkReader | None = None
         self._chunks: ChunkedReader | None = None
+        self._framed = False
+        """The request's body goes out in chunks."""
         self._in_one = False
         self._keep = False
         self._left = 0
@@ -83,10 +86,12 @@ class BackendH1(asyncio.Protocol):
 
     # -------------------------------------------------------- from the exchange
 
-    def start(self, exchange: Exchange, data: bytes) -> None:
+    def start(self, exchange: Exchange, head: bytes, body: list[bytes]) -> None:
         """Send a request's head, with what there is of its body; the answer goes to `exchange`."""
         self.exchange = exchange
         self._sent = False
+        self._framed = exchange.request.body == CHUNKED
+        data = head + b"".join(map(chunk, body) if self._framed else body)
         self._in_one = len(data) <= ONE_WRITE
         self.transport.write(data)
 
@@ -98,13 +103,15 @@ class BackendH1(asyncio.Protocol):
         self.transport.write(head)
 
     def send_body(self, data: bytes) -> None:
-        """Send bytes of the request's body, framed as they are to travel."""
+        """Send bytes of the request's body."""
         self._in_one = False
-        self.transport.write(data)
+        self.transport.write(chunk(data) if self._framed else data)
 
-    def finish(self) -> None:
-        """The request is complete."""
+    def finish(self, trailers: HeaderList) -> None:
+        """The request is complete, with these trailers."""
         self._sent = True
+        if self._framed:
+            self.transport.write(last_chunk(trailers))
 
     def abort(self) -> None:
         """The exchange is over before its time: this connection can't be used again."""

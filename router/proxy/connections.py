@@ -17,7 +17,11 @@ from router.proxy.backend_h1 import BackendH1
 from router.table.endpoint import Endpoint
 
 if TYPE_CHECKING:
+    from router.proxy.backend_h2 import BackendH2, BackendStream
     from router.proxy.plane import Plane
+
+    Backend = BackendH1 | BackendStream
+    """What an exchange sends its request to: a whole connection, or a stream of one."""
 
 
 SAFE_SHARE = 0.8
@@ -31,16 +35,37 @@ MEMORY = 60.0
 
 
 class Connections:
-    """Idle connections of one endpoint."""
+    """Connections to one endpoint: those that are idle, and those that many requests share."""
 
-    __slots__ = ("_learned_at", "closed", "closes_after", "idle")
+    __slots__ = ("_learned_at", "closed", "closes_after", "idle", "shared")
 
     def __init__(self) -> None:
         self.idle: list[BackendH1] = []
+        self.shared: list[BackendH2] = []
         self.closed = False
         self.closes_after = 0.0
         """Seconds of idleness after which the endpoint was seen to close a connection; 0 = not seen lately."""
         self._learned_at = 0.0
+
+    def add(self, connection: BackendH1 | BackendH2) -> Backend:
+        """Take in a connection just made; gives what the first request over it is sent to."""
+        connection.connections = self
+        if isinstance(connection, BackendH1):
+            return connection
+        self.shared.append(connection)
+        return connection.new_stream()
+
+    def stream(self) -> BackendStream | None:
+        """A stream of a shared connection that has room, or None."""
+        for connection in self.shared:
+            if connection.room:
+                return connection.new_stream()
+        return None
+
+    def forget_shared(self, connection: BackendH2) -> None:
+        """A shared connection takes no further requests."""
+        if connection in self.shared:
+            self.shared.remove(connection)
 
     def take(self, repeatable: bool) -> BackendH1 | None:
         """An idle connection that is fit for the request, or None: then a new one is to be made.
@@ -100,6 +125,8 @@ class Connections:
                 limit = min(limit, self.closes_after * SAFE_SHARE)
         while self.idle and now - self.idle[0].idle_since >= limit:
             self.idle.pop(0).close()
+        for connection in [c for c in self.shared if not c.streams and now - c.idle_since >= limit]:
+            connection.retire()
 
     def forget(self, connection: BackendH1) -> None:
         """An idle connection ended."""
@@ -114,53 +141,84 @@ class Connections:
         idle, self.idle = self.idle, []
         for connection in idle:
             connection.close()
+        for shared in list(self.shared):
+            shared.retire()
 
 
-async def dial(plane: Plane, endpoint: Endpoint) -> BackendH1 | Failure:
-    """A new connection to `endpoint`, or why there is none.
+async def dial(plane: Plane, endpoint: Endpoint, *, only_h1: bool = False) -> BackendH1 | BackendH2 | Failure:
+    """A new connection to `endpoint`, or why there is none. `only_h1`: HTTP/2 is not offered.
 
-    Takes at most `dial_timeout` seconds, and for a TLS endpoint as long again as `tls_handshake_timeout`.
+    Takes at most `dial_timeout` seconds, and for a TLS endpoint `tls_handshake_timeout` on top.
     """
-    connection = BackendH1(plane)
+    spec = endpoint.spec
+    by_agreement = spec.tls and spec.protocol == "http2" and plane.settings.enable_http2 and not only_h1
+    made = _ByAgreement(plane) if by_agreement else BackendH1(plane)
     try:
-        return await (_dial_tls if endpoint.spec.tls else _dial)(plane, endpoint, connection)
+        failure = await (_dial_tls if spec.tls else _dial)(plane, endpoint, made)
     except asyncio.CancelledError:
-        connection.abandon()  # it may have been made just then, and nobody knows it
+        made.abandon()  # it may have been made just then, and nobody knows it
         raise
+    if failure is not None:
+        made.abandon()
+        return failure
+    return made.chosen if isinstance(made, _ByAgreement) else made
 
 
-async def _dial(plane: Plane, endpoint: Endpoint, connection: BackendH1) -> BackendH1 | Failure:
+class _ByAgreement(asyncio.Protocol):
+    """Waits for the TLS handshake, and has HTTP/2 or HTTP/1.1 as the two sides agreed in it (ALPN, RFC 7301)."""
+
+    def __init__(self, plane: Plane) -> None:
+        self._plane = plane
+        self._abandoned = False
+        self.chosen: BackendH1 | BackendH2
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        if transport.get_extra_info("ssl_object").selected_alpn_protocol() == "h2":
+            from router.proxy.backend_h2 import BackendH2  # loaded with the first backend that speaks it
+
+            self.chosen = BackendH2(self._plane)
+        else:
+            self.chosen = BackendH1(self._plane)
+        if self._abandoned:
+            self.chosen.abandon()
+        transport.set_protocol(self.chosen)
+        self.chosen.connection_made(transport)
+
+    def abandon(self) -> None:
+        """Nobody waits for this connection any more."""
+        self._abandoned = True
+        if hasattr(self, "chosen"):
+            self.chosen.abandon()
+
+
+async def _dial(plane: Plane, endpoint: Endpoint, made: asyncio.Protocol) -> Failure | None:
     spec = endpoint.spec
     try:
         async with asyncio.timeout(plane.settings.dial_timeout or None):
-            await plane.loop.create_connection(lambda: connection, spec.host, spec.port)
+            await plane.loop.create_connection(lambda: made, spec.host, spec.port)
     except (OSError, TimeoutError, UnicodeError) as error:
-        connection.abandon()
         return dial_failure(endpoint.address, error)
-    return connection
+    return None
 
 
-async def _dial_tls(plane: Plane, endpoint: Endpoint, connection: BackendH1) -> BackendH1 | Failure:
-    """As `dial`; the certificate must carry the name of the registration, or the host dialled (contract §9.4)."""
+async def _dial_tls(plane: Plane, endpoint: Endpoint, made: asyncio.Protocol) -> Failure | None:
+    """The certificate must carry the name of the registration, or else the host dialled (contract §9.4)."""
     spec = endpoint.spec
     name = spec.server_cert_domain_san or spec.host
-    limit = plane.settings.tls_handshake_timeout
+    context = plane.back_context(http2=isinstance(made, _ByAgreement))
     sock: socket.socket | None = None
     try:
         async with asyncio.timeout(plane.settings.dial_timeout or None):
             sock = await _connected(plane.loop, spec.host, spec.port)
-        async with asyncio.timeout(limit or None):
-            await plane.loop.create_connection(
-                lambda: connection, sock=sock, ssl=plane.back_door.context, server_hostname=name
-            )
+        async with asyncio.timeout(plane.settings.tls_handshake_timeout or None):
+            await plane.loop.create_connection(lambda: made, sock=sock, ssl=context, server_hostname=name)
     except ssl.SSLError as error:
         return tls_failure(name, error)
     except TimeoutError as error:
-        connection.abandon()
         return dial_failure(endpoint.address, error) if sock is None else handshake_timeout()
     except (OSError, UnicodeError) as error:
         return dial_failure(endpoint.address, error)
-    return connection
+    return None
 
 
 async def _connected(loop: asyncio.AbstractEventLoop, host: str, port: int) -> socket.socket:

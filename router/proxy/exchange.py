@@ -16,17 +16,17 @@ from typing import TYPE_CHECKING, Any
 from router.balance.sticky import Wish
 from router.http import errors
 from router.http.forwarded import forwarded_proto
-from router.http.framing import chunk, last_chunk
 from router.http.instance import APP_INSTANCE, PROCESS_INSTANCE, wanted
 from router.http.message import CHUNKED, NO_BODY, HeaderList
 from router.http.request import BODY_EXPECTED, RequestHead
 from router.http.response import ResponseHead
 from router.observe.counters import Counter
 from router.proxy.attempts import IDEMPOTENT, NOTHING_TO_CHOOSE, TIMED_OUT, Failure, Retry
+from router.proxy.backend_h1 import BackendH1
 from router.proxy.connections import Connections, dial
 
 if TYPE_CHECKING:
-    from router.proxy.backend_h1 import BackendH1
+    from router.proxy.connections import Backend
     from router.proxy.frontend_h1 import FrontendH1
     from router.proxy.frontend_h2 import Stream
     from router.proxy.plane import Plane
@@ -48,6 +48,7 @@ class Exchange:
         "_fresh",
         "_lines",
         "_replay",
+        "_trailers",
         "_tried",
         "attempt",
         "backend",
@@ -87,7 +88,7 @@ class Exchange:
         self.request_done = request.body == NO_BODY
         self.pool: Pool | None = None
         self.endpoint: Endpoint | None = None
-        self.backend: BackendH1 | None = None
+        self.backend: Backend | None = None
         self.attempt = 0
         self.scratch: Any = None
         self.sticky: Wish | None = None
@@ -111,7 +112,9 @@ class Exchange:
         """The next attempt is not made on a connection that has been idle."""
         self._lines = b""
         self._replay: list[bytes] | None = []
-        """The request body so far, framed, for an attempt that is still to come; None = too long to be kept."""
+        """The request body so far, for an attempt that is still to come; None = too long to be kept."""
+        self._trailers: HeaderList = []
+        """Those of the request, once it is complete."""
         self._tried: set[str] | None = None
 
     def header(self, name: bytes) -> bytes | None:
@@ -228,8 +231,6 @@ class Exchange:
         """Bytes of the request body, framing taken off."""
         self.bytes_in += len(data)
         self.continue_by = 0.0
-        if self.request.body == CHUNKED:
-            data = chunk(data)
         replay = self._replay
         if self.backend is not None:
             self.backend.send_body(data)
@@ -247,15 +248,9 @@ class Exchange:
         """The client has sent its whole request."""
         self.request_done = True
         self.continue_by = 0.0
-        ending = b""
-        if self.request.body == CHUNKED:
-            ending = last_chunk(trailers)
+        self._trailers = trailers
         if self.backend is not None:
-            if ending:
-                self.backend.send_body(ending)
-            self.backend.finish()
-        if self._replay is not None:
-            self._replay.append(ending)
+            self.backend.finish(trailers)
 
     def client_gone(self, status: int = 499) -> None:
         """The client's connection ended, or its request broke off, before the answer was complete.
@@ -317,14 +312,18 @@ class Exchange:
         connections = endpoint.connections
         if connections is None:
             connections = endpoint.connections = Connections()
-        backend = None if self._fresh else connections.take(self.request.method in IDEMPOTENT)
+        backend: Backend | None = None
+        if connections.shared and not self.upgrade:
+            backend = connections.stream()
+        if backend is None and not self._fresh:
+            backend = connections.take(self.request.method in IDEMPOTENT)
         if backend is not None:
             self._send(backend)
         else:
             self._dialling = plane.loop.create_task(self._dial(endpoint))
 
     async def _dial(self, endpoint: Endpoint) -> None:
-        outcome = await dial(self.plane, endpoint)
+        outcome = await dial(self.plane, endpoint, only_h1=bool(self.upgrade))
         self._dialling = None
         if isinstance(outcome, Failure):
             self.attempt_failed(outcome, stale=False)
@@ -334,24 +333,24 @@ class Exchange:
             if not self._finished:
                 self.attempt_failed(Failure("EOF", Retry.ALWAYS, False), stale=False)
             return
-        outcome.connections = endpoint.connections
-        if outcome.connections is None:  # a changed registration took the pool over while we dialled
-            outcome.connections = endpoint.connections = Connections()
-        self._send(outcome)
+        connections = endpoint.connections
+        if connections is None:  # a changed registration took the pool over while we dialled
+            connections = endpoint.connections = Connections()
+        self._send(connections.add(outcome))
 
-    def _send(self, backend: BackendH1) -> None:
+    def _send(self, backend: Backend) -> None:
         self.backend = backend
         head = self._lines + self.endpoint.head_lines  # type: ignore[union-attr]
         if self.request.body == NO_BODY:
             backend.send_whole(self, head)
             return
         assert self._replay is not None
-        backend.start(self, head + b"".join(self._replay))
+        backend.start(self, head, self._replay)
         if self.bytes_in > self.plane.settings.replay_bytes:
             self._replay = None
             self.frontend.resume_reading()
         if self.request_done:
-            backend.finish()
+            backend.finish(self._trailers)
 
     def attempt_failed(self, failure: Failure, *, stale: bool) -> None:
         """The attempt came to nothing. `stale`: on a connection that had been idle, and no byte came back."""
@@ -428,8 +427,9 @@ class Exchange:
     def switched(self, head: ResponseHead, data: bytes) -> bool:
         """The backend's 101, with the first bytes behind it. False: it is not what was asked for."""
         backend = self.backend
-        if not self.upgrade or head.noted.get(b"upgrade", b"").lower() != self.upgrade or backend is None:
+        if not self.upgrade or head.noted.get(b"upgrade", b"").lower() != self.upgrade:
             return False
+        assert isinstance(backend, BackendH1), "an upgrade goes over HTTP/1.1"
         self.responding = True
         self.status = 101
         lines = b"Connection: Upgrade\r\nUpgrade: %b\r\n" % self.upgrade

@@ -29,7 +29,7 @@ from router.observe.log import Log
 from router.proxy.attempts import Failure
 from router.proxy.clock import Clock
 from router.proxy.listener import Closable, listen
-from router.proxy.tls import BackDoor, FrontDoor
+from router.proxy.tls import FrontDoor, backend_context
 from router.table.endpoint import Endpoint, Loads
 from router.table.pool import Pool
 from router.table.routes import RouteTable
@@ -75,7 +75,7 @@ class Plane:
         """The certificates of the HTTPS listener."""
         self.unfit: Callable[[str, int, str], None] = lambda key, id, reason: None
         """Tells control of a TLS endpoint that must leave its pool: route key, endpoint id, reason."""
-        self._back_door: BackDoor | None = None
+        self._back_contexts: dict[bool, ssl.SSLContext] = {}
         self._servers: list[Closable] = []
         self._quiet: asyncio.Event | None = None
         self._latency: dict[int, int] = defaultdict(int)
@@ -111,7 +111,7 @@ class Plane:
         )
         self._strategies.clear()
         self._broken.clear()
-        self._back_door = None
+        self._back_contexts.clear()
         if settings.front_tls is not None:
             if self.front_door is None:
                 protocols = ("h2", "http/1.1") if settings.enable_http2 else ("http/1.1",)
@@ -126,12 +126,13 @@ class Plane:
         except ssl.SSLError as error:
             self.log.error("certificates-not-renewed", error=str(error), serving="with those before")
 
-    @property
-    def back_door(self) -> BackDoor:
-        """How TLS is spoken to backends; made when the first one wants it."""
-        if self._back_door is None:
-            self._back_door = BackDoor(self.settings.backend_tls)
-        return self._back_door
+    def back_context(self, *, http2: bool) -> ssl.SSLContext:
+        """How TLS is spoken to backends, with or without an offer of HTTP/2; made when the first one wants it."""
+        context = self._back_contexts.get(http2)
+        if context is None:
+            protocols = ("h2", "http/1.1") if http2 else ()
+            context = self._back_contexts[http2] = backend_context(self.settings.backend_tls, protocols)
+        return context
 
     def _open_access_log(self, settings: WorkerSettings) -> None:
         if self.access_log is not None:

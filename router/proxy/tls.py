@@ -93,23 +93,21 @@ def client_certificate(connection: ssl.SSLObject) -> bytes:
     return b64encode(der) if der else b""
 
 
-class BackDoor:
-    """How TLS is spoken to backends."""
-
-    def __init__(self, settings: BackendTls, protocols: tuple[str, ...] = ()) -> None:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        context.hostname_checks_common_name = False
-        context.load_default_certs(ssl.Purpose.SERVER_AUTH)
-        if settings.authorities:
-            context.load_verify_locations(cadata=settings.authorities)
-        if settings.ciphers:
-            context.set_ciphers(settings.ciphers)
-        if settings.certificate is not None:
-            _load_pair(context, settings.certificate)
-        if protocols:
-            context.set_alpn_protocols(list(protocols))
-        self.context = context
+def backend_context(settings: BackendTls, protocols: tuple[str, ...] = ()) -> ssl.SSLContext:
+    """How TLS is spoken to backends; `protocols` are offered by ALPN. Raises ssl.SSLError."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.hostname_checks_common_name = False
+    context.load_default_certs(ssl.Purpose.SERVER_AUTH)
+    if settings.authorities:
+        context.load_verify_locations(cadata=settings.authorities)
+    if settings.ciphers:
+        context.set_ciphers(settings.ciphers)
+    if settings.certificate is not None:
+        _load_pair(context, settings.certificate)
+    if protocols:
+        context.set_alpn_protocols(list(protocols))
+    return context
 
 
 def _load_pair(context: ssl.SSLContext, certificate: Certificate) -> None:

@@ -60,8 +60,7 @@ def read(payload: bytes) -> Registration | None:
         host=message.host or "",
         port=tls_port or port,
         tls=tls_port != 0,
-        # This router speaks HTTP/1 to backends, and an endpoint that offers HTTP/2 understands that too.
-        protocol="http1" if protocol == "http2" else protocol,
+        protocol=protocol,
         app=message.app or "",
         instance_id=message.private_instance_id or "",
         instance_index=message.private_instance_index or "",
