@@ -326,9 +326,8 @@ class BackendH2(H2Peer[BackendStream]):
 
 def _not_sent(exchange: Exchange) -> None:
     if exchange.backend is not None:
-        exchange.attempt_failed(
-            Failure("http2: the connection takes no more requests", Retry.ALWAYS, False), stale=False
-        )
+        failure = Failure("http2: the connection takes no more requests", Retry.ALWAYS, False)
+        exchange.attempt_failed(failure, stale=True)
 
 
 _HANDLERS: dict[type[Event], Callable[[BackendH2, Any], None]] = {
