@@ -64,7 +64,7 @@ def route(key: str, number: int) -> list[TableOp]:
 
 def build(size: int) -> RouteTable:
     """A table of so many apps, and the few routes with paths and wildcards."""
-    table = RouteTable(Loads(NoCounts()), lambda name: RoundRobin())
+    table = RouteTable(Loads(NoCounts()), lambda name, options: RoundRobin())
     keys = [f"app-{n}.{DOMAIN}" for n in range(size)]
     for number, key in enumerate((*keys, *ALWAYS_THERE), start=1):
         table.apply(route(key, number))

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-FEED_VERSION = 1
+FEED_VERSION = 2
 FRAME_HEADER = 4  # bytes
 MAX_FRAME = 64 * 1024 * 1024  # bytes; a longer length prefix means a broken peer
 
@@ -57,6 +57,38 @@ class StartMessage(msgspec.Struct):
 # ---------------------------------------------------------------- the table, as both sides know it
 
 
+class RouteOptions(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What registrations ask for their route as a whole (`options`, contract §4.5, §4.8). An empty field asks nothing.
+
+    `load_balancing` is empty also when what was asked for can't be had; then `problem` says why, and `asked` still is
+    the sender's word. `hash_key` is what hashing strategies hash: `header:NAME` (lower case), `cookie:NAME`,
+    `query:NAME`, `client_address` or `path`. `hash_balance` is how many times the average an endpoint may have in
+    flight and still be picked by its hash, 0 = any number. `endpoint_timeout` is in seconds, `max_conns` in requests.
+    """
+
+    load_balancing: str = ""
+    hash_key: str = ""
+    hash_balance: float = 0.0
+    endpoint_timeout: float = 0.0
+    max_conns: int = 0
+    asked: str = ""
+    problem: str = ""
+
+    def over(self, others: RouteOptions) -> RouteOptions:
+        """These options, and of `others` what these say nothing about: what a pool has after a registration."""
+        balancing = self if self.load_balancing else others
+        return RouteOptions(
+            balancing.load_balancing,
+            balancing.hash_key,
+            balancing.hash_balance,
+            self.endpoint_timeout or others.endpoint_timeout,
+            self.max_conns or others.max_conns,
+        )
+
+
+NO_OPTIONS = RouteOptions()
+
+
 class EndpointSpec(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One endpoint as registered. Equal specs are one endpoint: they share its id, connections and counts.
 
@@ -76,7 +108,10 @@ class EndpointSpec(msgspec.Struct, frozen=True, array_like=True, gc=False):
     isolation_segment: str = ""
     availability_zone: str = ""
     route_service_url: str = ""
-    load_balancing: str = ""
+    options: RouteOptions | None = None
+    """None when the registration had none."""
+    weight: int = 1
+    """Share of the traffic, next to the weights of the pool's other endpoints."""
     stale_after: int = 120
     source: str = ""
     """Who says so: "" the bus, `file` the configuration, `api` the API; those two never go stale."""
@@ -102,11 +137,15 @@ class DropEndpoint(msgspec.Struct, array_like=True, tag="x", gc=False):
 
 
 class PutPool(msgspec.Struct, array_like=True, tag="p", gc=False):
-    """Makes the pool of route `key`, or changes its settings. `context_path` keeps its first spelling."""
+    """Makes the pool of route `key`, or changes its settings. `context_path` keeps its first spelling.
+
+    `options` is None for a pool whose registrations ask for nothing.
+    """
 
     key: str
     context_path: str
     algorithm: str
+    options: RouteOptions | None = None
 
 
 class DropPool(msgspec.Struct, array_like=True, tag="q", gc=False):
@@ -182,6 +221,8 @@ class WorkerSettings(msgspec.Struct, frozen=True):
     router_ip: str = ""
     healthcheck_user_agent: str = "HTTP-Monitor/1.1"
     balancing_algorithm: str = "round-robin"
+    balancing_options: RouteOptions = NO_OPTIONS
+    """What holds for routes that don't say otherwise."""
     strategies: dict[str, str] = {}
     """Strategy name → `module:attribute`, resolved from the entry points by control."""
     max_attempts: int = 1
@@ -333,12 +374,12 @@ class Listening(msgspec.Struct, array_like=True, tag="l"):
 
 
 class TablePart(msgspec.Struct, array_like=True, tag="t"):
-    """Part of the answer to `SendTable`: (route key, context path, algorithm, endpoints in pool order).
+    """Part of the answer to `SendTable`: pools with their endpoints in pool order.
 
     An endpoint comes with its slot, so that the counts of requests in flight stay true over control's restart.
     """
 
-    pools: list[tuple[str, str, str, list[tuple[int, EndpointSpec]]]]
+    pools: list[tuple[PutPool, list[tuple[int, EndpointSpec]]]]
     last: bool
 
 

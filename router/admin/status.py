@@ -173,7 +173,7 @@ def endpoint_json(spec: EndpointSpec) -> dict[str, Any]:
         "isolation_segment": spec.isolation_segment,
         "private_instance_id": spec.instance_id,
         "server_cert_domain_san": spec.server_cert_domain_san,
-        "load_balancing_algorithm": spec.load_balancing,
+        "load_balancing_algorithm": spec.options.asked if spec.options is not None else "",
     }
     for key in (
         "route_service_url",

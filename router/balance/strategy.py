@@ -4,15 +4,29 @@ A strategy sees a pool and a request, nothing else. It asks `endpoint.available`
 nothing may be picked. One object serves one pool, so a strategy may keep its position in itself; what must last over
 the attempts of one request goes into `request.scratch`.
 
+Two more methods are heeded when a strategy has them; both are called by the worker only, and must not block:
+
+- `done(endpoint, request, seconds, ok)`: an attempt is over for the strategy, `seconds` after it began. `ok`: a
+  response head with a status below 500 came. Otherwise it failed, timed out, or the client left first, and `seconds`
+  is only what has passed so far.
+- `settle(pool, endpoint, request)`: the picked endpoint has just been counted in this worker's lane, so that other
+  workers see it. The strategy may move the count to another endpoint; it gives the one that shall be used.
+
+A strategy is made for one pool: called with nothing, with the pool's `RouteOptions`, or with these and a callable that
+makes a strategy of the router's default kind, as many as its constructor takes.
+
 A strategy is registered under a name in the entry-point group `router.strategies`. Control resolves names to
 `module:attribute` once; workers import only what is in use.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib import import_module
+from inspect import Parameter, signature
 from typing import Any, Protocol, runtime_checkable
 
+from router.messages import RouteOptions
 from router.table.endpoint import Endpoint
 from router.table.pool import Pool
 
@@ -47,13 +61,31 @@ class StrategyError(Exception):
     """A strategy that can't be used; the message names it and says why."""
 
 
-def load_strategy(name: str, reference: str) -> type[Strategy]:
-    """The class behind `module:attribute`. Raises StrategyError naming both."""
+StrategyMaker = Callable[[RouteOptions, Callable[[], Strategy]], Strategy]
+"""Makes a strategy for a pool with these options; the second argument makes one of the router's default kind."""
+_ARGUMENTS = 2
+
+
+def load_strategy(name: str, reference: str) -> StrategyMaker:
+    """What makes strategies of the class behind `module:attribute`. Raises StrategyError naming both."""
     module, _, attribute = reference.partition(":")
     try:
         found = getattr(import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
+    except Exception as error:  # another's module may raise anything
         raise StrategyError(f"balancing strategy {name!r} ({reference}) can't be loaded: {error}") from error
     if not callable(found) or not callable(getattr(found, "pick", None)):
         raise StrategyError(f"balancing strategy {name!r} ({reference}) has no method pick(pool, request)")
-    return found  # type: ignore[no-any-return]
+    takes = _positional(found)
+    return lambda *arguments: found(*arguments[:takes])
+
+
+def _positional(callee: Any) -> int:
+    """How many of our arguments a constructor takes."""
+    try:
+        parameters = signature(callee).parameters.values()
+    except (TypeError, ValueError):
+        return 0
+    if any(parameter.kind is Parameter.VAR_POSITIONAL for parameter in parameters):
+        return _ARGUMENTS
+    takes = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
+    return min(_ARGUMENTS, sum(parameter.kind in takes for parameter in parameters))

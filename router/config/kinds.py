@@ -7,6 +7,7 @@ whether the file's text is taken as written, and whether the value must never be
 from __future__ import annotations
 
 import ipaddress
+import math
 import re
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -22,6 +23,7 @@ from pydantic import (
 
 from router.config import duration
 from router.config.ciphers import openssl_names
+from router.table.hash_key import EXPECTED, BadHashKey, hash_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +95,19 @@ def strategies() -> tuple[str, ...]:
     return tuple(sorted(entry_points(group="router.strategies").names))
 
 
+def _hash_key(text: str) -> str:
+    try:
+        return hash_key(text) if text else ""
+    except BadHashKey:
+        raise ValueError from None
+
+
+def _hash_balance(factor: float) -> float:
+    if factor and not 1 <= factor < math.inf:
+        raise ValueError
+    return factor
+
+
 def _cipher_suites(text: str) -> str:
     openssl_names(text)
     return text
@@ -151,6 +166,13 @@ Workers = Annotated[
     Kind("`auto` or a whole number, 0 or more"),
 ]
 Strategy = Annotated[str, AfterValidator(_strategy), Kind("the name of an installed strategy", text=True)]
+HashKey = Annotated[str, AfterValidator(_hash_key), Kind(EXPECTED, text=True)]
+HashBalance = Annotated[
+    float,
+    AfterValidator(_hash_balance),
+    WithJsonSchema({"anyOf": [{"const": 0}, {"type": "number", "minimum": 1}]}),
+    Kind("0, or a number of 1 or more"),
+]
 ShardingMode = Annotated[
     Literal["all", "segments", "shared-and-segments"],
     Kind("`all`, `segments` or `shared-and-segments`", text=True),

@@ -25,6 +25,8 @@ from router.config.kinds import (
     Duration,
     Flag,
     ForwardedClientCert,
+    HashBalance,
+    HashKey,
     HeaderNames,
     Host,
     Kind,
@@ -246,6 +248,12 @@ class RouterConfig(Section):
     balancing_algorithm: Strategy = "round-robin"
     """How a backend is chosen: `round-robin`, `least-connection` or another installed strategy. A route may
     ask for a different one."""
+    hash_key: HashKey = "client_address"
+    """What `consistent-hash` and `rendezvous` hash: `client_address`, `path`, `header:NAME`, `cookie:NAME` or
+    `query:NAME`. A route may say otherwise, see docs/strategies.md."""
+    hash_balance: HashBalance = 1.25
+    """With them, a backend with more than so many times the average of requests in flight is passed over; 0 = load is
+    not looked at."""
     backends: Backends = Backends()
     sticky_session_cookie_names: CookieNames = ["JSESSIONID"]
     """Session cookies of apps. A response that sets one also gets `__VCAP_ID__`, and requests that bring both back go

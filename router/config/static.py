@@ -11,7 +11,7 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field, Strict, StringConstraints, model_validator
 
-from router.config.kinds import Host, Kind, Port, Strategy, Text
+from router.config.kinds import HashBalance, HashKey, Host, Kind, Port, Strategy, Text
 from router.config.section import Section
 
 _LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
@@ -32,6 +32,10 @@ Uri = Annotated[
 Uris = Annotated[list[Uri], Field(min_length=1), Kind("a list of hosts or host/paths, at least one")]
 Tags = Annotated[dict[str, Annotated[str, Strict()]], Kind("names with texts, such as `component: shop`")]
 Protocol = Annotated[str, StringConstraints(pattern="^http[12]$"), Kind("`http1` or `http2`", text=True)]
+Weight = Annotated[int, Strict(), Field(ge=0, le=65535), Kind("a whole number, 0 to 65535")]
+RouteHeader = Annotated[
+    str, StringConstraints(pattern=r"^[!#$%&'*+.^_`|~0-9A-Za-z-]*$"), Kind("a header name", text=True)
+]
 RouteName = Annotated[
     str,
     StringConstraints(pattern=r"^[A-Za-z0-9._-]{0,128}$"),
@@ -45,6 +49,19 @@ class RouteOptions(Section):
     # contract 4.5
     loadbalancing: Strategy | None = None
     """How a backend is chosen, an installed strategy; without it the router's `balancing_algorithm`."""
+    hash_header: RouteHeader = ""
+    """With `hash`: the header whose value chooses the backend. Requests without it go by `balancing_algorithm`."""
+    hash_key: HashKey = ""
+    """What `consistent-hash` and `rendezvous` hash for this route; without it the router's `hash_key`."""
+    hash_balance: HashBalance = 0.0
+    """A backend with more than so many times the average of requests in flight is passed over by hashing strategies;
+    0 = load is not looked at."""
+
+    @model_validator(mode="after")
+    def _hash_has_its_header(self) -> Self:
+        if self.loadbalancing == "hash" and not self.hash_header:
+            raise ValueError("`hash_header`, which `hash` needs")
+        return self
 
 
 class StaticEndpoint(Section):
@@ -71,6 +88,8 @@ class StaticEndpoint(Section):
     """Id of the instance, for `X-CF-InstanceID`; without it `host:port`."""
     private_instance_index: Text = ""
     """Number of the instance, for `X-CF-InstanceIndex`."""
+    weight: Weight | None = None
+    """Share of the traffic next to the weights of the others; without it that of the tag `weight`, else 1."""
 
     @model_validator(mode="after")
     def _has_a_port(self) -> Self:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -22,7 +23,18 @@ import msgspec
 from router.control.history import LONGEST_NAME, History, batches, nearest
 from router.control.slots import Slots
 from router.control.staleness import Wheel
-from router.messages import DropEndpoint, DropPool, DropRoute, EndpointSpec, PutEndpoint, PutPool, PutRoute, TableOp
+from router.messages import (
+    NO_OPTIONS,
+    DropEndpoint,
+    DropPool,
+    DropRoute,
+    EndpointSpec,
+    PutEndpoint,
+    PutPool,
+    PutRoute,
+    RouteOptions,
+    TableOp,
+)
 from router.observe.log import Log
 from router.table.uri import context_path, host_of, route_key
 
@@ -81,15 +93,23 @@ class _Entry:
 
 
 class _Pool:
-    __slots__ = ("algorithm", "changed", "context_path", "entries", "key")
+    __slots__ = ("algorithm", "changed", "context_path", "entries", "key", "options")
 
     def __init__(self, key: str, path: str, algorithm: str) -> None:
         self.key = key
         self.context_path = path
         self.algorithm = algorithm
+        self.options = NO_OPTIONS
         self.entries: dict[str, _Entry] = {}  # by address
         self.changed = 0.0
         """When an endpoint last came, was refreshed or went; monotonic seconds."""
+
+    @property
+    def put(self) -> PutPool:
+        """The operation that tells workers."""
+        return PutPool(
+            self.key, self.context_path, self.algorithm, None if self.options is NO_OPTIONS else self.options
+        )
 
 
 class Registry:
@@ -152,7 +172,7 @@ class Registry:
         for endpoint in self._endpoints.values():
             yield PutEndpoint(endpoint.id, endpoint.slot, endpoint.spec)
         for pool in self._pools.values():
-            yield PutPool(pool.key, pool.context_path, pool.algorithm)
+            yield pool.put
             for entry in pool.entries.values():
                 yield PutRoute(pool.key, entry.endpoint.id)
 
@@ -208,8 +228,8 @@ class Registry:
             entry = pool.entries.get(address) if pool is not None else None
             if pool is not None and entry is not None and entry.endpoint.spec == spec:
                 entry.refreshed = pool.changed = now
-                if spec.load_balancing in self._settings.algorithms:
-                    self._choose(pool, spec.load_balancing, ops)
+                if spec.options is not None:
+                    self._heed(pool, spec.options, ops)
                 continue
             if entry is not None and entry.endpoint.spec.source:
                 continue
@@ -248,15 +268,16 @@ class Registry:
         if ops:
             self._sink(ops)
 
-    def load(self, pools: Iterable[tuple[str, str, str, list[tuple[int, EndpointSpec]]]]) -> None:
+    def load(self, pools: Iterable[tuple[PutPool, list[tuple[int, EndpointSpec]]]]) -> None:
         """Take up a table from a worker (`TablePart.pools`): all of it fresh as of now, known entries untouched."""
         now = self._clock()
         ops: list[TableOp] = []
-        for key, path, algorithm, endpoints in pools:
-            pool = self._pools.get(key)
+        for put, endpoints in pools:
+            pool = self._pools.get(put.key)
             if pool is None:
-                pool = self._new_pool(key, path, ops)
-                self._choose(pool, algorithm, ops)
+                pool = self._new_pool(put.key, put.context_path, ops)
+                if put.options is not None:
+                    self._heed(pool, put.options, ops)
             for slot, spec in endpoints:
                 if spec.address not in pool.entries:
                     self._slots.reserve(spec.address, slot)
@@ -269,7 +290,7 @@ class Registry:
         host = host_of(key)
         self._hosts[host] = self._hosts.get(host, 0) + 1
         self._history.came(host)
-        ops.append(PutPool(key, path, pool.algorithm))
+        ops.append(pool.put)
         self._log.info("route-registered", uri=key)
         return pool
 
@@ -300,22 +321,33 @@ class Registry:
             ops.append(PutRoute(pool.key, endpoint.id, old.id))
             self._release(old, ops)
             self._log.debug("endpoint-registered", **_about(pool.key, spec))
-        self._choose(pool, spec.load_balancing, ops)
+        if spec.options is not None:
+            self._complain(pool, spec.options)
+            self._heed(pool, spec.options, ops)
 
-    def _choose(self, pool: _Pool, algorithm: str, ops: list[TableOp]) -> None:
-        """The algorithm that a registration asks for becomes the pool's, if it is one (contract §4.5)."""
-        if not algorithm or algorithm == pool.algorithm:
-            return
-        if algorithm in self._settings.algorithms:
-            pool.algorithm = algorithm
-            ops.append(PutPool(pool.key, pool.context_path, algorithm))
-        else:
+    def _heed(self, pool: _Pool, options: RouteOptions, ops: list[TableOp]) -> None:
+        """What a registration asks for holds for the whole pool, the last one wins (contract §4.5)."""
+        if options.load_balancing and options.load_balancing not in self._settings.algorithms:
+            options = msgspec.structs.replace(options, load_balancing="")
+        options = options.over(pool.options)
+        if options != pool.options:
+            pool.options = options
+            pool.algorithm = options.load_balancing or pool.algorithm
+            ops.append(pool.put)
+
+    def _complain(self, pool: _Pool, options: RouteOptions) -> None:
+        """Say what of a new registration's options is not heeded."""
+        if options.asked and options.load_balancing not in self._settings.algorithms:
+            about = {"error": options.problem} if options.problem else {}
             self._log.error(
                 "invalid-endpoint-load-balancing-algorithm-provided-keeping-pool-lb-algo",
                 uri=pool.key,
-                endpointLBAlgorithm=algorithm,
+                endpointLBAlgorithm=options.asked,
                 poolLBAlgorithm=pool.algorithm,
+                **about,
             )
+        elif options.problem:
+            self._log.error("invalid-route-options", uri=pool.key, error=options.problem)
 
     def _clamped(self, spec: EndpointSpec) -> EndpointSpec:
         """Time to live: 0 and more than the router's mean the router's own; no HTTP/2 if it is off (contract §2.3)."""
@@ -487,7 +519,13 @@ def _shared(spec: EndpointSpec) -> EndpointSpec:
         isolation_segment=share(spec.isolation_segment),
         availability_zone=share(spec.availability_zone),
         tags=spec.tags and tuple([(share(name), share(value)) for name, value in spec.tags]),
+        options=spec.options and _one_of(spec.options),
     )
+
+
+@lru_cache(maxsize=1024)
+def _one_of(options: RouteOptions) -> RouteOptions:
+    return options
 
 
 def _about(key: str, spec: EndpointSpec) -> dict[str, Any]:

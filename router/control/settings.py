@@ -16,7 +16,7 @@ from router.control.bus.client import BusSettings
 from router.control.errors import StartError
 from router.control.registry import RegistrySettings
 from router.in_flight import LANES
-from router.messages import BackendTls, Certificate, FrontTls, WorkerSettings
+from router.messages import BackendTls, Certificate, FrontTls, RouteOptions, WorkerSettings
 
 
 def worker_settings(config: RouterConfig, router_ip: str) -> WorkerSettings:
@@ -27,6 +27,7 @@ def worker_settings(config: RouterConfig, router_ip: str) -> WorkerSettings:
         router_ip=router_ip,
         healthcheck_user_agent=config.healthcheck_user_agent,
         balancing_algorithm=config.balancing_algorithm,
+        balancing_options=RouteOptions(hash_key=config.hash_key, hash_balance=config.hash_balance),
         strategies=installed_strategies(),
         max_attempts=config.effective_max_attempts,
         max_conns=config.backends.max_conns,

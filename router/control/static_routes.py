@@ -15,6 +15,7 @@ from typing import Any
 from router.admin.routes_api import API, FILE, Named, StoreError, body_of
 from router.config.route_body import RouteError, read_route
 from router.config.static import StaticEndpoint, StaticRoute
+from router.control.bus.route_options import read_options
 from router.control.state import write_whole
 from router.messages import EndpointSpec
 from router.observe.log import Log
@@ -115,6 +116,7 @@ class StaticRoutes:
 
 
 def _spec(endpoint: StaticEndpoint, route: StaticRoute, source: str) -> EndpointSpec:
+    options, weight = read_options(route.options.model_dump() | {"weight": endpoint.weight}, endpoint.tags)
     return EndpointSpec(
         host=endpoint.host,
         port=endpoint.tls_port or endpoint.port,
@@ -126,7 +128,8 @@ def _spec(endpoint: StaticEndpoint, route: StaticRoute, source: str) -> Endpoint
         tags=tuple(endpoint.tags.items()) or None,
         server_cert_domain_san=endpoint.server_cert_domain_san,
         availability_zone=endpoint.availability_zone,
-        load_balancing=route.options.loadbalancing or "",
+        options=options,
+        weight=weight,
         stale_after=0,
         source=source,
     )

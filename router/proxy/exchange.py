@@ -10,7 +10,7 @@ The way of a plain request is kept flat and long on purpose: it is what a worker
 from __future__ import annotations
 
 import asyncio
-from time import time_ns
+from time import monotonic, time_ns
 from typing import TYPE_CHECKING, Any
 
 from router.balance.sticky import Wish
@@ -42,6 +42,7 @@ class Exchange:
     """A request on its way."""
 
     __slots__ = (
+        "_began",
         "_counted",
         "_dialling",
         "_finished",
@@ -105,6 +106,8 @@ class Exchange:
         self.continue_by = 0.0
         self.upgrade = b""
         """The protocol asked for by `Upgrade`, lower case, when we tunnel it; else empty."""
+        self._began = 0.0
+        """When the attempt began, if the pool's strategy wants to hear of its end; monotonic seconds."""
         self._counted = False
         self._dialling: asyncio.Task[None] | None = None
         self._finished = False
@@ -307,6 +310,11 @@ class Exchange:
         plane.counters[_REQUESTS] += 1
         plane.own_lane[endpoint.slot] += 1
         self._counted = True
+        pool = self.pool
+        if pool.settle is not None and not self._fresh:  # type: ignore[union-attr]
+            endpoint = self._settle(endpoint)
+        if pool.done is not None:  # type: ignore[union-attr]
+            self._began = monotonic()
         timeout = plane.settings.endpoint_timeout
         self.deadline = plane.clock.now + timeout if timeout > 0 and not self.upgrade else 0.0
         connections = endpoint.connections
@@ -321,6 +329,28 @@ class Exchange:
             self._send(backend)
         else:
             self._dialling = plane.loop.create_task(self._dial(endpoint))
+
+    def _settle(self, endpoint: Endpoint) -> Endpoint:
+        """Now that all workers see the count, the strategy may still prefer another endpoint."""
+        pool = self.pool
+        assert pool is not None
+        assert pool.settle is not None
+        try:
+            endpoint = self.endpoint = pool.settle(pool, endpoint, self)
+        except Exception as error:
+            self.plane.eject_strategy(pool, error)
+        return endpoint
+
+    def _tell(self, ok: bool) -> None:
+        """Tell the strategy how the attempt went, once."""
+        pool = self.pool
+        assert pool is not None
+        seconds, self._began = monotonic() - self._began, 0.0
+        if pool.done is not None:
+            try:
+                pool.done(self.endpoint, self, seconds, ok)
+            except Exception as error:
+                self.plane.eject_strategy(pool, error)
 
     async def _dial(self, endpoint: Endpoint) -> None:
         outcome = await dial(self.plane, endpoint, only_h1=bool(self.upgrade))
@@ -362,6 +392,8 @@ class Exchange:
             return
         plane = self.plane
         retry = self._may_repeat(failure)
+        if self._began and not stale:
+            self._tell(False)
         plane.log_failure(self, failure, retry, stale)
         if failure.marks:
             endpoint.failed_at = plane.clock.now
@@ -402,6 +434,8 @@ class Exchange:
         self._answer(errors.endpoint_failure(failure.status, failure.reason))
 
     def _stop_attempt(self) -> None:
+        if self._began:
+            self._tell(False)
         if self._dialling is not None:
             self._dialling.cancel()
             self._dialling = None
@@ -430,6 +464,8 @@ class Exchange:
         if not self.upgrade or head.noted.get(b"upgrade", b"").lower() != self.upgrade:
             return False
         assert isinstance(backend, BackendH1), "an upgrade goes over HTTP/1.1"
+        if self._began:
+            self._tell(True)
         self.responding = True
         self.status = 101
         lines = b"Connection: Upgrade\r\nUpgrade: %b\r\n" % self.upgrade
@@ -445,6 +481,8 @@ class Exchange:
 
     def response_head(self, head: ResponseHead, data: bytes, complete: bool) -> None:
         """The response begins: its head, the first bytes of its body, and whether that was all."""
+        if self._began:
+            self._tell(head.status < 500)
         self.responding = True
         self._replay = None
         self.continue_by = 0.0

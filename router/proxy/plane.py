@@ -14,14 +14,25 @@ from collections.abc import Awaitable, Callable, Iterator
 from time import time_ns
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from router.balance.round_robin import RoundRobin
 from router.balance.sticky import Sticky
-from router.balance.strategy import Strategy, StrategyError, load_strategy
+from router.balance.strategy import Strategy, StrategyError, StrategyMaker, load_strategy
 from router.http.forwarded import RequestIds, forwarded_client_cert
 from router.http.h2_fields import FieldReader
 from router.http.request import RequestParser
 from router.http.response import ResponseParser
-from router.messages import FrontTls, GroupStats, HealthState, Stats, TablePart, WorkerSettings
+from router.messages import (
+    NO_OPTIONS,
+    FrontTls,
+    GroupStats,
+    HealthState,
+    RouteOptions,
+    Stats,
+    TablePart,
+    WorkerSettings,
+)
 from router.observe import histogram
 from router.observe.access_log import AccessLog
 from router.observe.counters import COUNT, RESPONSE_CLASSES, Counter
@@ -81,7 +92,7 @@ class Plane:
         self._latency: dict[int, int] = defaultdict(int)
         self._apps: dict[str, int] = defaultdict(int)
         self._components: dict[str, GroupStats] = {}
-        self._strategies: dict[str, type[Strategy]] = {}
+        self._strategies: dict[str, StrategyMaker] = {}
         self._broken: set[str] = set()
         self.configure(WorkerSettings())
         self.table = self.new_table()
@@ -163,24 +174,41 @@ class Plane:
         for start in range(0, max(len(pools), 1), _DUMP_CHUNK):
             yield TablePart(pools[start : start + _DUMP_CHUNK], start + _DUMP_CHUNK >= len(pools))
 
-    def make_strategy(self, name: str) -> Strategy:
+    def make_strategy(self, name: str, options: RouteOptions) -> Strategy:
         """A strategy object for one pool. A strategy that can't be had is logged once, and round robin stands in."""
         found = self._strategies.get(name)
         if found is None:
             found = self._strategies[name] = self._load_strategy(name)
         try:
-            return found()
+            return found(self._completed(options), self._default_strategy)
         except Exception as error:
             self._strategy_broke(name, error)
             return RoundRobin()
 
-    def _load_strategy(self, name: str) -> type[Strategy]:
+    def _completed(self, options: RouteOptions) -> RouteOptions:
+        """A route's options, and the router's where they say nothing. `hash` takes its own only (contract §4.8)."""
+        defaults = self.settings.balancing_options
+        if options is NO_OPTIONS:
+            return defaults
+        if options.load_balancing == "hash":
+            return options
+        return msgspec.structs.replace(
+            options,
+            hash_key=options.hash_key or defaults.hash_key,
+            hash_balance=options.hash_balance or defaults.hash_balance,
+        )
+
+    def _default_strategy(self) -> Strategy:
+        """A strategy of the router's default kind, for one that can't pick for every request."""
+        return self.make_strategy(self.settings.balancing_algorithm, NO_OPTIONS)
+
+    def _load_strategy(self, name: str) -> StrategyMaker:
         try:
             return load_strategy(name, self.settings.strategies.get(name, ""))
         except StrategyError as error:
             if name != "round-robin":
                 self._strategy_broke(name, error)
-            return RoundRobin
+            return lambda options, make_default: RoundRobin()
 
     def _strategy_broke(self, name: str, error: Exception) -> None:
         if name not in self._broken:
@@ -203,11 +231,15 @@ class Plane:
         return picked
 
     def pick_instead(self, pool: Pool, request: Exchange, error: Exception) -> Endpoint | None:
-        """The pool's strategy raised `error` (a broken plug-in): it loses the pool to round robin, which picks."""
-        self._strategy_broke(pool.algorithm, error)
-        pool.strategy = stand_in = RoundRobin()
+        """The pool's strategy raised `error`: it loses the pool to round robin, which picks."""
+        self.eject_strategy(pool, error)
         request.scratch = None
-        return stand_in.pick(pool, request)
+        return pool.strategy.pick(pool, request)  # type: ignore[no-any-return]
+
+    def eject_strategy(self, pool: Pool, error: Exception) -> None:
+        """The pool's strategy raised `error` (a broken plug-in): it loses the pool to round robin."""
+        self._strategy_broke(pool.algorithm, error)
+        pool.use(RoundRobin())
 
     # -------------------------------------------------------- life
 

@@ -17,11 +17,24 @@ from router.messages import EndpointSpec
 LogFields = tuple[bytes, bytes]
 
 
+class Lane(Protocol):
+    """Counts by slot, to be written."""
+
+    def __getitem__(self, slot: int, /) -> int: ...
+
+    def __setitem__(self, slot: int, count: int, /) -> None: ...
+
+
 class Counts(Protocol):
     """The shared in-flight block: the lanes of all workers, each a sequence of counts by slot."""
 
     @property
     def lanes(self) -> Sequence[Sequence[int]]: ...
+
+    @property
+    def own(self) -> Lane:
+        """This worker's lane."""
+        ...
 
 
 class Loads:
@@ -52,6 +65,7 @@ class Endpoint:
         "loads",
         "slot",
         "spec",
+        "weight",
     )
 
     def __init__(self, id: int, slot: int, spec: EndpointSpec, loads: Loads) -> None:
@@ -60,6 +74,8 @@ class Endpoint:
         self.spec = spec
         self.loads = loads
         self.address = spec.address
+        self.weight = spec.weight
+        """Share of the traffic, next to the pool's other weights; 0 = only when nothing else is left."""
         self.failed_at = 0.0
         """When an attempt failed (monotonic seconds), 0 = no mark (contract §4.6)."""
         self.connections: Any = None

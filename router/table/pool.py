@@ -5,26 +5,54 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from router.messages import EndpointSpec
+from router.messages import NO_OPTIONS, EndpointSpec, RouteOptions
 from router.table.endpoint import Endpoint
 
 
 class Pool:
     """All endpoints of one route key (contract §1). `strategy` is set by whoever applies the table."""
 
-    __slots__ = ("_by_instance", "algorithm", "context_path", "endpoints", "key", "strategy")
+    __slots__ = (
+        "_by_instance",
+        "algorithm",
+        "context_path",
+        "done",
+        "endpoints",
+        "key",
+        "options",
+        "settle",
+        "strategy",
+        "version",
+        "weighted",
+    )
 
-    def __init__(self, key: str, context_path: str, algorithm: str, strategy: Any) -> None:
+    def __init__(
+        self, key: str, context_path: str, algorithm: str, strategy: Any, options: RouteOptions = NO_OPTIONS
+    ) -> None:
         self.key = key
         self.context_path = context_path
         self.algorithm = algorithm
-        self.strategy = strategy
+        self.options = options
         self.endpoints: list[Endpoint] = []
         self._by_instance: dict[str, Endpoint] | None = None
+        self.version = 0
+        """Goes up with every change of `endpoints`; what a strategy derives from them holds while it stays."""
+        self.weighted = False
+        """Some endpoint has a weight other than 1."""
+        self.use(strategy)
+
+    def use(self, strategy: Any) -> None:
+        """Let this strategy pick, and hear of what came of it if it cares to."""
+        self.strategy = strategy
+        self.done: Callable[..., None] | None = getattr(strategy, "done", None)
+        self.settle: Callable[..., Endpoint] | None = getattr(strategy, "settle", None)
 
     def put(self, endpoint: Endpoint, replaces: int) -> None:
         """Append, or stand in the place of the endpoint with id `replaces`."""
+        self.version += 1
         self._by_instance = None
+        if endpoint.weight != 1:
+            self.weighted = True
         if replaces:
             for i, old in enumerate(self.endpoints):
                 if old.id == replaces:
@@ -39,6 +67,8 @@ class Pool:
         for i, endpoint in enumerate(self.endpoints):
             if endpoint.id == id:
                 del self.endpoints[i]
+                self.version += 1
+                self.weighted = self.weighted and any(e.weight != 1 for e in self.endpoints)
                 return
 
     def instance(self, name: str) -> Endpoint | None:
@@ -48,8 +78,10 @@ class Pool:
             self._by_instance |= {e.spec.instance_id: e for e in self.endpoints if e.spec.instance_id}
         return self._by_instance.get(name)
 
-    def only(self, wanted: Callable[[EndpointSpec], bool], make_strategy: Callable[[str], Any]) -> Pool:
+    def only(self, wanted: Callable[[EndpointSpec], bool], make_strategy: Callable[[str, RouteOptions], Any]) -> Pool:
         """A pool of those endpoints that are `wanted`, for one request."""
-        part = Pool(self.key, self.context_path, self.algorithm, make_strategy(self.algorithm))
+        strategy = make_strategy(self.algorithm, self.options)
+        part = Pool(self.key, self.context_path, self.algorithm, strategy, self.options)
         part.endpoints = [endpoint for endpoint in self.endpoints if wanted(endpoint.spec)]
+        part.weighted = self.weighted
         return part

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from router.messages import (
+    NO_OPTIONS,
     DropEndpoint,
     DropPool,
     DropRoute,
@@ -20,12 +21,13 @@ from router.messages import (
     PutEndpoint,
     PutPool,
     PutRoute,
+    RouteOptions,
     TableOp,
 )
 from router.table.endpoint import Endpoint, Loads
 from router.table.pool import Pool
 
-StrategyMaker = Callable[[str], Any]
+StrategyMaker = Callable[[str, RouteOptions], Any]
 
 
 class Node:
@@ -39,7 +41,7 @@ class Node:
 
 
 class RouteTable:
-    """Routes, pools and endpoints. `make_strategy(name)` gives a new pool its strategy object."""
+    """Routes, pools and endpoints. `make_strategy(name, options)` gives a new pool its strategy object."""
 
     def __init__(self, loads: Loads, make_strategy: StrategyMaker) -> None:
         self.hosts: dict[bytes, Node] = {}
@@ -100,13 +102,15 @@ class RouteTable:
 
     def _put_pool(self, op: PutPool) -> None:
         pool = self.pools.get(op.key)
+        options = op.options or NO_OPTIONS
         if pool is None:
-            pool = Pool(op.key, op.context_path, op.algorithm, self._make_strategy(op.algorithm))
-            self.pools[op.key] = pool
+            strategy = self._make_strategy(op.algorithm, options)
+            pool = self.pools[op.key] = Pool(op.key, op.context_path, op.algorithm, strategy, options)
             self._node(op.key).pool = pool
-        elif pool.algorithm != op.algorithm:
+        elif pool.algorithm != op.algorithm or pool.options != options:
             pool.algorithm = op.algorithm
-            pool.strategy = self._make_strategy(op.algorithm)
+            pool.options = options
+            pool.use(self._make_strategy(op.algorithm, options))
 
     def _drop_pool(self, op: DropPool) -> None:
         if self.pools.pop(op.key, None) is not None:
@@ -171,10 +175,12 @@ class RouteTable:
             if endpoint.connections is not None:
                 endpoint.connections.close()
 
-    def dump(self) -> Iterator[tuple[str, str, str, list[tuple[int, EndpointSpec]]]]:
-        """Every pool: key, context path, algorithm, (slot, endpoint) in order."""
+    def dump(self) -> Iterator[tuple[PutPool, list[tuple[int, EndpointSpec]]]]:
+        """Every pool, and (slot, endpoint) in order."""
         for pool in self.pools.values():
-            yield pool.key, pool.context_path, pool.algorithm, [(e.slot, e.spec) for e in pool.endpoints]
+            options = None if pool.options is NO_OPTIONS else pool.options
+            put = PutPool(pool.key, pool.context_path, pool.algorithm, options)
+            yield put, [(endpoint.slot, endpoint.spec) for endpoint in pool.endpoints]
 
 
 def _walk(node: Node, path: bytes) -> Pool | None:

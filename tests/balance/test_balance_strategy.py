@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import pytest
 
+from router.balance.round_robin import RoundRobin
 from router.balance.strategy import Strategy, StrategyError, load_strategy
 from router.control.settings import installed_strategies
+from router.messages import NO_OPTIONS
 
 
 @pytest.mark.parametrize("name", ["round-robin", "least-connection"])
 def test_installed_strategies_load(name: str) -> None:
-    assert isinstance(load_strategy(name, installed_strategies()[name])(), Strategy)
+    assert isinstance(load_strategy(name, installed_strategies()[name])(NO_OPTIONS, RoundRobin), Strategy)
 
 
 @pytest.mark.parametrize(

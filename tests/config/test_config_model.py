@@ -38,6 +38,8 @@ DEFAULTS = {
     "isolation_segments": [],
     "routing_table_sharding_mode": "all",
     "balancing_algorithm": "round-robin",
+    "hash_key": "client_address",
+    "hash_balance": 1.25,
     "backends.max_conns": 0,
     "sticky_session_cookie_names": ["JSESSIONID"],
     "sticky_sessions_for_auth_negotiate": False,

@@ -11,7 +11,17 @@ from hypothesis import strategies as st
 
 from router.control.history import History
 from router.control.registry import Registry, RegistrySettings
-from router.messages import DropEndpoint, DropPool, DropRoute, EndpointSpec, PutEndpoint, PutPool, PutRoute, TableOp
+from router.messages import (
+    DropEndpoint,
+    DropPool,
+    DropRoute,
+    EndpointSpec,
+    PutEndpoint,
+    PutPool,
+    PutRoute,
+    RouteOptions,
+    TableOp,
+)
 from tests.support.table import contents, table
 from tests.support.wire import RecordingLog
 
@@ -57,6 +67,10 @@ class House:
 
 def spec(port: int, **about: Any) -> EndpointSpec:
     return EndpointSpec("10.0.0.1", port, **{"stale_after": 0, **about})
+
+
+def asking(algorithm: str) -> RouteOptions:
+    return RouteOptions(algorithm, asked=algorithm)
 
 
 # ---------------------------------------------------------------- coming (§2.4)
@@ -109,7 +123,7 @@ def test_ms_since_update_counts_from_the_last_registration() -> None:
         {"availability_zone": "x"},
         {"route_service_url": "https://x"},
         {"stale_after": 60},
-        {"load_balancing": "least-connection"},
+        {"options": asking("least-connection")},
     ],
 )
 def test_any_difference_replaces_the_endpoint_where_it_stands(change: dict[str, Any]) -> None:
@@ -176,19 +190,19 @@ def test_the_last_valid_algorithm_becomes_the_pools_and_stays() -> None:
     house = House()
     house.register(1)
     house.told()
-    house.register(1, load_balancing="least-connection")
-    assert PutPool("a.com", "/", "least-connection") in house.told()
-    house.register(2, load_balancing="")
+    house.register(1, options=asking("least-connection"))
+    assert PutPool("a.com", "/", "least-connection", RouteOptions("least-connection")) in house.told()
+    house.register(2, options=None)
     assert not [op for op in house.told() if isinstance(op, PutPool)]
-    house.register(2, load_balancing="round-robin")
-    assert PutPool("a.com", "/", "round-robin") in house.told()
-    house.register(1, load_balancing="least-connection")  # unchanged, but the last word on the pool
-    assert house.told() == [PutPool("a.com", "/", "least-connection")]
+    house.register(2, options=asking("round-robin"))
+    assert PutPool("a.com", "/", "round-robin", RouteOptions("round-robin")) in house.told()
+    house.register(1, options=asking("least-connection"))  # unchanged, but the last word on the pool
+    assert house.told() == [PutPool("a.com", "/", "least-connection", RouteOptions("least-connection"))]
 
 
 def test_an_unknown_algorithm_is_logged_and_the_endpoint_added() -> None:
     house = House()
-    house.register(1, load_balancing="dice")
+    house.register(1, options=asking("dice"))
     assert house.routes() == {"a.com": [1]}
     assert (
         "invalid-endpoint-load-balancing-algorithm-provided-keeping-pool-lb-algo",
@@ -392,10 +406,12 @@ def test_a_table_from_a_worker_is_fresh_and_keeps_slots_and_what_is_known_alread
     house.register(1, app="told by the bus")
     house.now += 100
     old = [(7, spec(2, stale_after=60)), (9, spec(1, app="of old", stale_after=120))]
-    house.registry.load([("a.com", "/", "least-connection", old), ("b.com/x", "/X", "least-connection", old)])
+    least = asking("least-connection").over(RouteOptions())
+    put = [PutPool(key, path, "least-connection", least) for key, path in (("a.com", "/"), ("b.com/x", "/X"))]
+    house.registry.load([(pool, old) for pool in put])
     assert house.routes() == {"a.com": [1, 2], "b.com/x": [2, 1]}
     ops = list(house.registry.snapshot())
-    assert PutPool("b.com/x", "/X", "least-connection") in ops
+    assert put[1] in ops
     assert {op.spec.port: op.slot for op in ops if isinstance(op, PutEndpoint)} == {1: 1, 2: 7}
     house.pass_time(61)
     assert house.routes() == {"b.com/x": [1]}
@@ -436,7 +452,7 @@ about = st.fixed_dictionaries(
         "app": st.sampled_from(["", "x"]),
         "tls": st.booleans(),
         "stale_after": st.sampled_from([0, 20, 60, -1]),
-        "load_balancing": st.sampled_from(["", "least-connection", "round-robin", "dice"]),
+        "options": st.sampled_from([None, *map(asking, ("least-connection", "round-robin", "dice"))]),
     },
 )
 event = st.one_of(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from router.messages import EndpointSpec, PutEndpoint, PutPool, PutRoute, TableOp
+from router.messages import EndpointSpec, PutEndpoint, PutPool, PutRoute, RouteOptions, TableOp
 from router.table.endpoint import Endpoint, Loads
 from router.table.pool import Pool
 from router.table.routes import RouteTable
@@ -18,13 +18,15 @@ class Lanes:
 
     def __init__(self, workers: int = 1) -> None:
         self.lanes = [[0] * SLOTS for _ in range(workers)]
+        self.own = self.lanes[0]
 
 
 class Named:
     """A strategy that only has a name."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, options: RouteOptions) -> None:
         self.name = name
+        self.options = options
 
 
 def table(ops: Iterable[TableOp] = (), lanes: Lanes | None = None) -> RouteTable:
@@ -56,7 +58,7 @@ def contents(of: RouteTable) -> dict[str, Any]:
     return {
         "endpoints": {id: (e.slot, e.spec) for id, e in of.endpoints.items()},
         "pools": {
-            key: (pool.context_path, pool.algorithm, pool.strategy.name, [e.id for e in pool.endpoints])
+            key: (pool.context_path, pool.algorithm, pool.options, pool.strategy.name, [e.id for e in pool.endpoints])
             for key, pool in of.pools.items()
         },
         "tree": tree(of.hosts),

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.messages import DropEndpoint, DropPool, DropRoute, EndpointSpec, PutEndpoint, PutPool, PutRoute, TableOp
+from router.messages import (
+    DropEndpoint,
+    DropPool,
+    DropRoute,
+    EndpointSpec,
+    PutEndpoint,
+    PutPool,
+    PutRoute,
+    RouteOptions,
+    TableOp,
+)
 from router.table.routes import RouteTable
 from tests.support.table import contents, found, routes, table
 
@@ -176,9 +185,9 @@ def test_connections_go_to_the_endpoint_that_speaks_the_same() -> None:
 def test_a_table_can_be_built_again_from_its_dump() -> None:
     made = table([*routes("a.com", "b.com/P"), PutPool("empty.com", "/", "least"), PutRoute("a.com", 2)])
     assert list(made.dump()) == [
-        ("a.com", "/", "rr", [(1, EndpointSpec("10.0.0.1", 1)), (2, EndpointSpec("10.0.0.1", 2))]),
-        ("b.com/P", "/", "rr", [(2, EndpointSpec("10.0.0.1", 2))]),
-        ("empty.com", "/", "least", []),
+        (PutPool("a.com", "/", "rr"), [(1, EndpointSpec("10.0.0.1", 1)), (2, EndpointSpec("10.0.0.1", 2))]),
+        (PutPool("b.com/P", "/", "rr"), [(2, EndpointSpec("10.0.0.1", 2))]),
+        (PutPool("empty.com", "/", "least"), []),
     ]
 
 
@@ -242,6 +251,9 @@ def test_any_table_finds_what_reading_all_of_it_finds(ops: list[TableOp], host: 
 
 def test_every_name_used_as_a_strategy_maker_is_called_once_a_pool() -> None:
     made: list[str] = []
-    maker: Callable[[str], Any] = made.append
+
+    def maker(name: str, options: RouteOptions) -> None:
+        made.append(name)
+
     RouteTable(table().loads, maker).apply(routes("a.com", "b.com"))
     assert made == ["rr", "rr"]

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from router.control.bus.route_options import BadOption, read_options
 from router.messages import EndpointSpec, RegistryMessage
 
 _decode = msgspec.json.Decoder(RegistryMessage | None).decode
@@ -52,7 +53,10 @@ def read(payload: bytes) -> Registration | None:
     service = message.route_service_url or ""
     if service and not service.startswith("https"):
         raise Malformed("route_service_url", "Unable to validate message. route_service_url must be https")
-    algorithm = _algorithm(message.options) if message.options else ""
+    try:
+        options, weight = read_options(message.options, message.tags)
+    except BadOption as error:
+        raise Malformed("type", str(error)) from None
     if not message.uris:
         return None
     protocol = message.protocol or "http1"
@@ -69,7 +73,8 @@ def read(payload: bytes) -> Registration | None:
         isolation_segment=message.isolation_segment or "",
         availability_zone=message.availability_zone or "",
         route_service_url=service,
-        load_balancing=algorithm,
+        options=options,
+        weight=weight,
         stale_after=stale_after,
     )
     return Registration(spec, message.uris)
@@ -81,15 +86,6 @@ def _checked(value: int | None, kind: str, key: str, allowed: range) -> int:
     if value not in allowed:
         raise Malformed(kind, f"{key} must be {allowed.start} to {allowed.stop - 1}, not {value}")
     return value
-
-
-def _algorithm(options: dict[str, Any]) -> str:
-    """The algorithm that per-route options ask for; `lb_algo` is its former name (contract §17.2)."""
-    found = {name.lower(): value for name, value in options.items()}
-    algorithm = found.get("loadbalancing", found.get("lb_algo")) or ""
-    if not isinstance(algorithm, str):
-        raise Malformed("type", "options.loadbalancing must be a string")
-    return algorithm
 
 
 def _tolerantly(payload: bytes) -> RegistryMessage | None:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router.control.bus.registrations import Malformed, Registration, read
-from router.messages import EndpointSpec
+from router.messages import EndpointSpec, RouteOptions
 
 URIS = ["a.com"]
 
@@ -58,9 +58,12 @@ def bare(**fields: Any) -> EndpointSpec:
         ({"availability_zone": "z1"}, {"availability_zone": "z1"}),
         ({"endpoint_updated_at_ns": 2**63 - 1}, {}),
         ({"options": {}}, {}),
-        ({"options": {"loadbalancing": "least-connection"}}, {"load_balancing": "least-connection"}),
-        ({"options": {"LoadBalancing": "x"}}, {"load_balancing": "x"}),
-        ({"options": {"lb_algo": "x"}}, {"load_balancing": "x"}),
+        (
+            {"options": {"loadbalancing": "least-connection"}},
+            {"options": RouteOptions("least-connection", asked="least-connection")},
+        ),
+        ({"options": {"LoadBalancing": "x"}}, {"options": RouteOptions("x", asked="x")}),
+        ({"options": {"lb_algo": "x"}}, {"options": RouteOptions("x", asked="x")}),
         ({"options": {"loadbalancing": None, "other": [1]}}, {}),
         ({"whatever": [1], "uri": 7}, {}),
     ],
@@ -160,8 +163,9 @@ def test_messages_that_are_dropped_whole(payload: bytes, kind: str, words: str) 
     assert words in str(caught.value)
 
 
+option = st.sampled_from(["loadbalancing", "hash_header", "hash_key", "hash_balance", "weight", "max_conns", "a"])
 json_value = st.none() | st.booleans() | st.integers() | st.text(max_size=3) | st.just(1.5)
-json_value |= st.lists(json_value, max_size=2) | st.dictionaries(st.sampled_from(["loadbalancing", "a"]), json_value)
+json_value |= st.lists(json_value, max_size=2) | st.dictionaries(option, json_value)
 keys = st.sampled_from(
     ["host", "Port", "port", "tls_port", "uris", "tags", "options", "stale_threshold_in_seconds", "x"]
 )
