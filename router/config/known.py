@@ -6,7 +6,7 @@ Where a user might rely on what does not happen, the row says so plainly. Contra
 
 from __future__ import annotations
 
-_NO_ROUTE_SERVICES = "requests are not sent through route services"
+_NO_ROUTE_SERVICES = "routes with a route service are answered with 502"
 _NO_ROUTING_API = "routes come from NATS only, not from the routing API"
 _NO_PROMETHEUS = "there is no Prometheus endpoint"
 _NO_SYSLOG = "nothing is sent to syslog"

@@ -11,14 +11,13 @@ from collections.abc import Iterable
 
 from router.http.headers import REQUEST_RULES, RESPONSE_RULES, unsafe_trailer
 from router.http.message import CHUNKED, NO_BODY, BadMessage, HeaderList, Rule, RuleBook, content_length, header_text
-from router.http.request import HOST_KEYS, TOKEN, RequestHead
+from router.http.request import BODY_EXPECTED, HOST_KEYS, TOKEN, RequestHead
 from router.http.response import ResponseHead
 
 _NO_OPTIONS: frozenset[bytes] = frozenset()
 _VALUE = re.compile(rb"[^\x00-\x08\x0a-\x1f\x7f]*\Z")
 _TARGET = re.compile(rb"/[\x21-\x7e\x80-\xff]*\Z")
 _SINGLE = frozenset((b"host", b"content-length"))
-_ONLY_HTTP1 = frozenset((b"connection", b"transfer-encoding", b"upgrade", b"keep-alive", b"proxy-connection"))
 
 
 class FieldReader:
@@ -135,16 +134,20 @@ def response_head(fields: Iterable[tuple[bytes, bytes]], ended: bool, method: by
     return head
 
 
-def request_fields(head: bytes) -> HeaderList:
-    """The fields of a request head that was written for HTTP/1.1, from its line to its empty line."""
-    line, _, lines = head.partition(b"\r\n")
-    method, target, _ = line.split(b" ")
-    fields = [(b":method", method), (b":scheme", b"https"), (b":path", target)]
-    for name, value in fields_of(lines):
-        if name == b"host":
-            fields.insert(2, (b":authority", value))
-        elif name not in _ONLY_HTTP1:
-            fields.append((name, value))
+def request_fields(request: RequestHead, lines: bytes, takes_trailers: bool) -> HeaderList:
+    """The fields of a request to a backend; `lines` are the header lines that the router adds."""
+    fields = [
+        (b":method", request.method),
+        (b":scheme", b"https"),
+        (b":authority", request.raw_host),
+        (b":path", request.target),
+        *[(name.lower(), value) for name, value in request.headers],
+        *fields_of(lines),
+    ]
+    if request.body > 0 or (request.body == NO_BODY and request.method in BODY_EXPECTED):
+        fields.append((b"content-length", b"%d" % request.body))
+    if takes_trailers:
+        fields.append((b"te", b"trailers"))
     return fields
 
 
