@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from router.admin.status import ALIVE, StatusError, StatusServer
-from router.messages import EndpointSpec
+from router.messages import EndpointSpec, RouteOptions
 from tests.support.wire import Client
 
 RIGHT = "Basic " + b64encode(b"u:p").decode()
@@ -22,7 +22,18 @@ ROUTES = [
         'b.com/"x',
         [
             EndpointSpec(
-                *("10.0.0.2", 443, True, "http2", "app", "", "1", None, "san", "seg", "z1", "https://rs", "dice", 30)
+                "10.0.0.2",
+                443,
+                tls=True,
+                protocol="http2",
+                app="app",
+                instance_index="1",
+                server_cert_domain_san="san",
+                isolation_segment="seg",
+                availability_zone="z1",
+                route_service_url="https://rs",
+                options=RouteOptions(asked="dice"),
+                stale_after=30,
             ),
             EndpointSpec("10.0.0.3", 80),
         ],
