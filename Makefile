@@ -10,7 +10,7 @@ INSTALLED := $(VENV)/.installed
 EXTRAS := dev,embedded
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test lint bench clean
+.PHONY: help demo run test fuzz lint bench clean
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,6 +23,9 @@ run: $(INSTALLED) ## The router; ARGS='-c FILE' names its configuration
 
 test: $(INSTALLED) ## All tests
 	@$(BIN)/python -m pytest $(ARGS)
+
+fuzz: $(INSTALLED) ## Strange messages through the data plane, read by h11; ARGS='SECONDS [SEED]'
+	@$(BIN)/python -m tests.fuzz $(ARGS)
 
 lint: $(INSTALLED) ## Style and types: ruff, mypy --strict
 	@$(BIN)/ruff check .

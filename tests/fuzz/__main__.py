@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 
+from tests.fuzz.oracle import Finding
 from tests.fuzz.run import Tally, run
 
 
@@ -13,9 +14,13 @@ def main() -> int:
     seed = int(sys.argv[2]) if len(sys.argv) > 2 else time.time_ns()
     tally = Tally()
     deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        run(seed, 500, tally)
-        seed += 1
+    try:
+        while time.monotonic() < deadline:
+            run(seed, 500, tally)
+            seed += 1
+    except Finding as finding:
+        print(finding, file=sys.stderr)
+        return 1
     print(tally)
     return 0
 

@@ -63,21 +63,59 @@ def read_requests(data: bytes) -> list[tuple[bytes, bytes, bytes]]:
     return requests
 
 
+def meant_requests(data: bytes) -> tuple[list[tuple[bytes, bytes]], bool]:
+    """What h11 makes of a client's own bytes: (method, body) of each request, and whether it refused none."""
+    requests: list[tuple[bytes, bytes]] = []
+    while data:
+        reader = h11.Connection(h11.SERVER, max_incomplete_event_size=1 << 22)
+        reader.receive_data(data)
+        method, body = b"", b""
+        while True:
+            try:
+                event = reader.next_event()
+            except h11.RemoteProtocolError:
+                return requests, False
+            if event is h11.NEED_DATA or event is h11.PAUSED:
+                return requests, True
+            if isinstance(event, h11.Request):
+                method = event.method
+            elif isinstance(event, h11.Data):
+                body += event.data
+            elif isinstance(event, h11.EndOfMessage):
+                break
+        requests.append((method, body))
+        data = reader.trailing_data[0]
+    return requests, True
+
+
+def meant_response(data: bytes, method: bytes) -> tuple[int, bytes] | None:
+    """What h11 makes of a backend's own bytes: status and body, or None if it refuses them or waits for more."""
+    try:
+        read = _read_response(data, method)
+    except h11.RemoteProtocolError:
+        return None
+    return read[:2] if read is not None and read[2] else None
+
+
 def read_response(data: bytes, method: bytes) -> tuple[int, bytes, bool] | None:
     """The first final response in `data` as (status, body, complete); None when there is none."""
     if not data:
         return None
     check_heads(data)
+    try:
+        return _read_response(data, method)
+    except h11.RemoteProtocolError as error:
+        raise Finding(f"h11 says {error} to {data[:300]!r}") from error
+
+
+def _read_response(data: bytes, method: bytes) -> tuple[int, bytes, bool] | None:
     reader = h11.Connection(h11.CLIENT, max_incomplete_event_size=1 << 22)
     reader.send(h11.Request(method=method, target=b"/", headers=[(b"Host", b"app.test")]))
     reader.send(h11.EndOfMessage())
     reader.receive_data(data)
     status, body = 0, b""
     while True:
-        try:
-            event = reader.next_event()
-        except h11.RemoteProtocolError as error:
-            raise Finding(f"h11 says {error} to {data[:300]!r}") from error
+        event = reader.next_event()
         if event is h11.NEED_DATA or event is h11.PAUSED:
             return (status, body, False) if status else None
         if isinstance(event, h11.Response):

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from random import Random
 
 from tests.fuzz.mutate import REQUESTS, RESPONSES, spoiled
-from tests.fuzz.oracle import Finding, read_requests, read_response
+from tests.fuzz.oracle import Finding, meant_requests, meant_response, read_requests, read_response
 from tests.support.memory import MemoryPlane, back, through
+
+ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 
 
 @dataclass
@@ -15,14 +17,20 @@ class Tally:
     """What became of the messages."""
 
     requests: int = 0
+    refused: int = 0
     forwarded: int = 0
+    compared: int = 0
     responses: int = 0
+    bad_gateways: int = 0
     passed: int = 0
 
     def __str__(self) -> str:
         return (
-            f"{self.requests} strange requests: {self.forwarded} requests left the router, each read alike by h11; "
-            f"{self.responses} strange responses: {self.passed} complete ones reached the client, each read alike"
+            f"{self.requests:,} strange requests: {self.refused:,} refused; {self.forwarded:,} requests left the "
+            f"router, each read alike by h11, {self.compared:,} of them also as h11 reads what the client sent.\n"
+            f"{self.responses:,} strange responses: {self.bad_gateways:,} turned into 502; {self.passed:,} complete "
+            "ones reached the client, each read alike by h11.\n"
+            "Nothing that a strict backend would read differently ever left the router."
         )
 
 
@@ -43,14 +51,33 @@ def _one_request(random: Random, memory: MemoryPlane, tally: Tally, seed: int) -
     pieces = random.choice([1, 1, 2, 3, 7, len(message) or 1])
     tally.requests += 1
     try:
-        whole, _ = through(memory, message)
-        split, _ = through(memory, message, pieces)
+        whole, told = through(memory, message, answer=ANSWER)
+        split, _ = through(memory, message, pieces, answer=ANSWER)
         read = read_requests(whole)
         if read != read_requests(split):
             raise Finding("another reading when it comes in pieces")
+        tally.compared += _compare(read, *meant_requests(message))
     except Finding as finding:
         raise Finding(f"seed {seed}, request {message!r}: {finding}") from finding
     tally.forwarded += len(read)
+    tally.refused += b"\r\nConnection: close\r\n" in told and b" 200 OK" not in told
+
+
+def _compare(read: list[tuple[bytes, bytes, bytes]], meant: list[tuple[bytes, bytes]], whole: bool) -> int:
+    """How many of the requests that left are, in order, what the client meant. The router answers some itself.
+
+    Where h11 refused something (`whole` is False) nothing is said about what came behind it.
+    """
+    at = 0
+    for number, (method, _, body) in enumerate(read):
+        while at < len(meant) and meant[at] != (method, body):
+            at += 1
+        if at == len(meant):
+            if whole:
+                raise Finding(f"the client meant {meant!r} and the backend got {read!r}")
+            return number
+        at += 1
+    return len(read)
 
 
 def _one_response(random: Random, memory: MemoryPlane, tally: Tally, seed: int) -> None:
@@ -63,7 +90,13 @@ def _one_response(random: Random, memory: MemoryPlane, tally: Tally, seed: int) 
         split = read_response(back(memory, request, message, random.choice([2, 3, 7, len(message) or 1])), method)
         if whole != split and whole is not None and split is not None and whole[2] and split[2]:
             raise Finding(f"another reading when it comes in pieces: {whole!r}, {split!r}")
+        meant = meant_response(message, method)
+        if whole is not None and whole[2] and whole[0] != 502 and meant is not None and whole[:2] != meant:
+            raise Finding(f"the backend said {meant!r} and the client got {whole!r}")
     except Finding as finding:
         raise Finding(f"seed {seed}, {method!r} answered by {message!r}: {finding}") from finding
-    if whole is not None and whole[2] and whole[0] != 502:
-        tally.passed += 1
+    if whole is not None and whole[2]:
+        if whole[0] == 502:
+            tally.bad_gateways += 1
+        else:
+            tally.passed += 1

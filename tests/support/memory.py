@@ -95,14 +95,19 @@ class MemoryPlane:
         self.loop.close()
 
 
-def through(memory: MemoryPlane, message: bytes, pieces: int = 1) -> tuple[bytes, bytes]:
-    """A client's bytes: what the backend gets of them, and what the client is told."""
+def through(memory: MemoryPlane, message: bytes, pieces: int = 1, *, answer: bytes = b"") -> tuple[bytes, bytes]:
+    """A client's bytes: what the backend gets of them, and what the client is told.
+
+    The backend gives `answer` to every complete request, so that those behind it have their turn; empty = to none.
+    """
     frontend, client, backend, server = memory.connect()
     size = max(1, -(-len(message) // pieces))
     for at in range(0, len(message), size):
         if client.closed:
             break
         frontend.data_received(message[at : at + size])
+        while answer and (exchange := backend.exchange) is not None and exchange.request_done and not server.closed:
+            backend.data_received(answer)
     frontend.connection_lost(None)
     if not server.closed:
         backend.connection_lost(None)
