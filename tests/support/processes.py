@@ -33,8 +33,12 @@ async def running(argv: list[str], port: int) -> AsyncIterator[asyncio.subproces
         yield process
     finally:
         if process.returncode is None:
+            process.terminate()  # and not kill: a master process ends its workers
+        try:
+            async with asyncio.timeout(START_SECONDS):
+                await process.communicate()
+        except TimeoutError:
             process.kill()
-        await process.communicate()
 
 
 async def _accepts(port: int) -> bool:
