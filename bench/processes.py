@@ -9,7 +9,6 @@ import http.client
 import os
 import signal
 import socket
-import ssl
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -96,17 +95,11 @@ def wait_until_listening(process: subprocess.Popen[bytes], port: int, output: Pa
     _wait(process, output, probe)
 
 
-def wait_until_serving(
-    process: subprocess.Popen[bytes], port: int, host: str, output: Path, *, https: bool = False
-) -> None:
+def wait_until_serving(process: subprocess.Popen[bytes], port: int, host: str, output: Path) -> None:
     """Return once a GET is answered 200."""
 
     def probe() -> str:
-        if https:
-            unchecked = ssl._create_unverified_context()
-            connection = http.client.HTTPSConnection("127.0.0.1", port, timeout=2, context=unchecked)
-        else:
-            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
         try:
             connection.request("GET", "/small", headers={"Host": host})
             status = connection.getresponse().status

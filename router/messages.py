@@ -213,6 +213,17 @@ class BackendTls(msgspec.Struct, frozen=True):
     ciphers: str = ""
 
 
+class Syslog(msgspec.Struct, frozen=True):
+    """Where access log records are streamed to (contract §12.3)."""
+
+    host: str
+    port: int
+    tcp: bool = False
+    tag: str = ""
+    truncate: int = 0
+    """Bytes to which a line is cut; 0 = not at all."""
+
+
 class WorkerSettings(msgspec.Struct, frozen=True):
     """All that a worker may know of the configuration. Times are seconds, sizes bytes; 0 means "none" for limits."""
 
@@ -256,6 +267,14 @@ class WorkerSettings(msgspec.Struct, frozen=True):
     sanitize_forwarded_proto: bool = False
     debug_404: bool = False
     access_log_file: str = ""
+    access_log_stdout: bool = False
+    access_log_json: bool = False
+    access_log_buffer: int = 8 * 1024 * 1024
+    """Bytes of lines that may wait for their writer."""
+    access_log_fields: tuple[str, ...] = ()
+    """Fields about the attempts, in this order (contract §12.2)."""
+    syslog: Syslog | None = None
+    per_request_metrics: bool = True
     extra_headers_to_log: tuple[str, ...] = ()
     redact_query_params: str = "none"
     disable_log_forwarded_for: bool = False
@@ -325,13 +344,17 @@ class Listen(msgspec.Struct, array_like=True, tag="L"):
     """Accept connections, from now on; answered by `Listening`, also by a worker that does so already."""
 
 
+class ReopenLog(msgspec.Struct, array_like=True, tag="O"):
+    """The access log's file was moved away: open it anew."""
+
+
 class Stop(msgspec.Struct, array_like=True, tag="X"):
     """Stop: listening ends at once, requests in flight get `grace` seconds, then the process exits."""
 
     grace: float
 
 
-ToWorker = Setup | Table | Delta | HealthState | RouteHint | SendTable | Listen | Stop
+ToWorker = Setup | Table | Delta | HealthState | RouteHint | SendTable | Listen | ReopenLog | Stop
 
 
 # ---------------------------------------------------------------- feed, worker → control
@@ -390,30 +413,69 @@ class AskRoute(msgspec.Struct, array_like=True, tag="a"):
     host: str
 
 
-class GroupStats(msgspec.Struct, array_like=True):
-    """Requests of one value of the tag `component` (contract §11.4) since the last frame; `latency` as in `Stats`.
+class EndpointStats(msgspec.Struct, array_like=True):
+    """What one endpoint did since the last frame; its spec comes along, so that nothing else need be known.
 
-    `requests` counts attempts; `responses` are the classes 2xx, 3xx, 4xx, 5xx and any other, in this order.
+    `classes` counts finished responses, 2xx, 3xx, 4xx, 5xx and any other, in this order. `cells` are the latencies:
+    `observe.histogram` cell → count. `failures` counts attempts that came to nothing; `reason` is why the last one did,
+    and `failed_for` the seconds for which the endpoint is passed over now.
     """
 
-    requests: int = 0
-    responses: list[int] = []
-    latency: dict[int, int] = {}
+    spec: EndpointSpec
+    classes: list[int]
+    cells: dict[int, int]
+    bytes_in: int
+    bytes_out: int
+    failures: int
+    reason: str
+    failed_for: float
+    clients: dict[bytes, int] = {}
+    """Address of a client → its requests; not of all clients when there are many."""
+
+
+class FailedRequest(msgspec.Struct, array_like=True):
+    """A request that the router answered itself, or could not bring to its end. Times: `at` unix ns, `taken` ns."""
+
+    at: int
+    taken: int
+    request_id: str
+    method: str
+    host: str
+    target: str
+    status: int
+    error: str
+    app: str
+    address: str
+    attempts: int
 
 
 class Stats(msgspec.Struct, array_like=True, tag="s"):
     """Once a second. `counters` are totals since the worker began, in the order of `observe.counters`;
 
-    the rest is what came since the last frame: `latency` histogram bucket → count, `apps` app id → requests,
-    `components` tag value → figures.
+    the rest is what came since the last frame: `endpoints` that had anything to do, `reasons` kind of router-made error
+    → count, `failures` the first of these one by one, `lookups` durations of route look-ups in steps of 10 µs, and
+    `lookup_ns` their sum.
     """
 
     counters: list[int]
-    latency: dict[int, int]
-    apps: dict[str, int]
-    components: dict[str, GroupStats]
+    endpoints: list[EndpointStats]
+    reasons: dict[str, int]
+    failures: list[FailedRequest]
+    lookups: list[int]
+    lookup_ns: int
     in_flight: int
     connections: int
+    backends: int
+    """Connections to backends."""
+
+    @property
+    def apps(self) -> dict[str, int]:
+        """App id → finished requests."""
+        found: dict[str, int] = {}
+        for each in self.endpoints:
+            if each.spec.app and (count := sum(each.classes)):
+                found[each.spec.app] = found.get(each.spec.app, 0) + count
+        return found
 
 
 FromWorker = EndpointUnfit | Attach | Ready | Listening | TablePart | AskRoute | Stats

@@ -40,6 +40,7 @@ from router.messages import (
     Listen,
     Listening,
     Ready,
+    ReopenLog,
     RouteHint,
     SendTable,
     Setup,
@@ -130,6 +131,7 @@ class Worker:
             RouteHint: self._take_hint,
             SendTable: lambda _: self._send_parts(self._plane.dump()),
             Listen: lambda _: self._in_background(self._listen()),
+            ReopenLog: lambda _: self._plane.reopen_log(),
             Stop: lambda message: self.stop(message.grace),
         }
 
@@ -174,7 +176,7 @@ class Worker:
             self.plane = Plane(self.loop, in_flight, log)
             self.plane.ask_route = self.ask_route
             self.plane.unfit = lambda key, id, reason: self.send(EndpointUnfit(key, id, reason))
-            self._stats_timer = self.loop.call_later(STATS_INTERVAL, self._report)
+            self._stats_timer = self.loop.call_later(STATS_INTERVAL - time.monotonic() % STATS_INTERVAL, self._report)
         else:
             self.plane.in_flight.activate(message.workers)
             if self._orphaned:
@@ -249,7 +251,11 @@ class Worker:
             del self._asks[ask]
 
     def _report(self) -> None:
-        self._stats_timer = self.loop.call_later(STATS_INTERVAL, self._report)
+        # All workers report on the whole second, so that each of control's seconds holds one report of every worker.
+        wait = STATS_INTERVAL - time.monotonic() % STATS_INTERVAL
+        if wait < STATS_INTERVAL / 2:  # this one came a little early
+            wait += STATS_INTERVAL
+        self._stats_timer = self.loop.call_later(wait, self._report)
         if self.link is not None:
             self.send(self._plane.stats())
 

@@ -46,13 +46,12 @@ MAY_IMPORT = {
     "observe (control)": SHARED | {"observe", "config"},
     "admin": SHARED | {"observe", "observe (control)", "config"},
     "control": DATA_PLANE | CONTROL_SIDE,
-    "registrar": {"config", "observe"},
     "demo": set(),
-    "cli": DATA_PLANE | CONTROL_SIDE | {"demo", "registrar"},
+    "cli": DATA_PLANE | CONTROL_SIDE | {"demo"},
 }
 """Every layer may import itself."""
 
-OBSERVE_CONTROL = {"metrics", "varz", "events", "load_feed"}
+OBSERVE_CONTROL = {"apps", "directory", "events", "histograms", "load_feed", "metrics", "varz"}
 """Modules of `observe` that belong to control."""
 
 DATA_PLANE_LIBRARIES = {"uvloop", "httptools", "msgspec", "setproctitle", "h2", "hyperframe"}

@@ -12,7 +12,7 @@ import base64
 import binascii
 import errno
 import hmac
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -20,6 +20,7 @@ import msgspec
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from router.admin.pages import STREAM
 from router.admin.routes_api import problem
 from router.messages import EndpointSpec
 
@@ -52,6 +53,7 @@ class StatusServer:
         routes: Routes,
         credentials: tuple[str, str],
         api: Sequence[web.RouteDef] = (),
+        pages: Mapping[str, Handler] | None = None,
         deprecated: bool = False,
     ) -> None:
         self._health = health
@@ -59,6 +61,8 @@ class StatusServer:
         self._routes = routes
         self._credentials = credentials
         self._api = api
+        self._pages = pages or {}
+        """What else the status port serves, for the user with the password."""
         self._deprecated = deprecated
         self._runners: list[web.AppRunner] = []
         self.port = 0
@@ -73,6 +77,7 @@ class StatusServer:
             "/healthz": self._serve_health,
             "/varz": self._serve_varz,
             "/routes": self._serve_routes,
+            **self._pages,
         }
         if not self._deprecated:
             handlers[ALIVE] = self._serve_alive
@@ -106,9 +111,13 @@ class StatusServer:
         async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
             path = request.path
             of_api = path.startswith(API)
-            protected = path in _PROTECTED or of_api or (all_protected and path not in _OPEN)
+            protected = path in _PROTECTED or path in self._pages or of_api or (all_protected and path not in _OPEN)
             if protected and not self._knows(request):
                 return _text(401, "401 Unauthorized\n", {"WWW-Authenticate": "Basic"})
+            if of_api and not _from_here(request):
+                return problem(403, "a page of another site may not change anything here")
+            if path == STREAM:
+                return await handler(request)
             if of_api:
                 return await _in_time(_api_answer(handler(request)))
             if path not in paths:
@@ -189,6 +198,11 @@ def endpoint_json(spec: EndpointSpec) -> dict[str, Any]:
 
 def _text(status: int, text: str, headers: dict[str, str] | None = None) -> web.Response:
     return web.Response(status=status, text=text, headers={"Server": "router", **(headers or {})})
+
+
+def _from_here(request: web.Request) -> bool:
+    """A change must not come from another site's page: the browser would send the password along by itself."""
+    return request.method in ("GET", "HEAD") or request.headers.get("Sec-Fetch-Site", "none") in ("none", "same-origin")
 
 
 async def _api_answer(answer: Awaitable[web.StreamResponse]) -> web.StreamResponse:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import sys
 from typing import TYPE_CHECKING
 
@@ -43,6 +44,7 @@ async def _serve(config: RouterConfig) -> None:
     stop = asyncio.Event()
     for number in STOP_SIGNALS:
         loop.add_signal_handler(number, stop.set)
+    loop.add_signal_handler(signal.SIGUSR1, control.reopen_logs)
     for number, meaning in LATER_SIGNALS.items():
         loop.add_signal_handler(number, _not_yet, control, number.name, meaning)
 

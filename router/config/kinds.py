@@ -10,6 +10,7 @@ import ipaddress
 import math
 import re
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Annotated, Literal
 
 from pydantic import (
@@ -120,6 +121,37 @@ def _network(text: str) -> str:
         raise ValueError from None  # its text would repeat the value
 
 
+ACCESS_LOG_FIELDS = frozenset(
+    ("backend_time", "dial_time", "dns_time", "failed_attempts", "failed_attempts_time", "local_address", "tls_time")
+)
+
+
+def _known_fields(names: list[str]) -> list[str]:
+    """Duplicates and unknown names are dropped, as the Go router does (contract 12.2)."""
+    return [name for name in dict.fromkeys(names) if name in ACCESS_LOG_FIELDS]
+
+
+def split_address(text: str) -> tuple[str, int]:
+    """Host and port of `host:port` or `[address]:port`. Raises ValueError."""
+    host, colon, port = text.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not colon or not host or not port.isascii() or not port.isdigit() or not 1 <= int(port) <= 65535:
+        raise ValueError
+    return host, int(port)
+
+
+def _remote_address(text: str) -> str:
+    host, _ = split_address(text)
+    _host(host)
+    return text
+
+
+def _rising(bounds: list[float]) -> list[float]:
+    if any(a >= b for a, b in pairwise(bounds)):
+        raise ValueError
+    return bounds
+
+
 _GO_DURATION = WithJsonSchema(
     {"anyOf": [{"type": "string", "pattern": duration.PATTERN}, {"type": "integer", "minimum": 0}]}
 )
@@ -186,6 +218,11 @@ TimestampFormat = Annotated[
     Kind("`rfc3339` or `unix-epoch`", text=True),
 ]
 Redaction = Annotated[Literal["none", "all", "hash"], Kind("`none`, `all` or `hash`", text=True)]
+AccessLogFormat = Annotated[Literal["line", "json"], Kind("`line` or `json`", text=True)]
+AccessLogFields = Annotated[list[str], AfterValidator(_known_fields), Kind("a list of field names", text=True)]
+SyslogNetwork = Annotated[str, StringConstraints(pattern=r"^(udp|tcp)[46]?$"), Kind("`udp` or `tcp`", text=True)]
+RemoteAddress = Annotated[str, AfterValidator(_remote_address), Kind("`host:port`", text=True)]
+Bounds = Annotated[list[float], AfterValidator(_rising), Kind("a list of numbers that rise")]
 Pem = Annotated[str, Kind("PEM text, or the path of a file that holds it", text=True)]
 Pems = Annotated[list[Pem], Kind("a list of PEM texts or paths", text=True)]
 SecretPem = Annotated[

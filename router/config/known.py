@@ -6,10 +6,8 @@ Where a user might rely on what does not happen, the row says so plainly. Contra
 
 from __future__ import annotations
 
-_NO_ROUTE_SERVICES = "routes with a route service are answered with 502"
+_NO_ROUTE_SERVICES = "requests are not sent through route services"
 _NO_ROUTING_API = "routes come from NATS only, not from the routing API"
-_NO_PROMETHEUS = "there is no Prometheus endpoint"
-_NO_SYSLOG = "nothing is sent to syslog"
 _NO_METRON = "metrics and logs are not sent to Loggregator"
 _NO_DRAIN = "a stopping router does not wait for its load balancer or its requests"
 _NO_TRACING = "trace headers are passed on as they come, none are added"
@@ -50,28 +48,10 @@ _ROWS: tuple[tuple[str, str], ...] = (
     ("errors have the plain text of the Go router", "html_error_template_file"),
     (_NO_TRACING, "tracing.enable_zipkin tracing.enable_w3c tracing.w3c_tenant_id"),
     (
-        _NO_SYSLOG,
-        "access_log.enable_streaming logging.syslog logging.syslog_addr logging.syslog_network logging.syslog_truncate",
-    ),
-    (
-        "these fields are not in the access log",
-        "logging.extra_access_log_fields logging.enable_attempts_details",
-    ),
-    (
         _NO_METRON,
         "logging.loggregator_enabled logging.metron_address enable_envelope_v1_metrics"
         " send_http_start_stop_server_event send_http_start_stop_client_event"
         " route_latency_metric_muzzle_duration",
-    ),
-    (
-        _NO_PROMETHEUS,
-        "prometheus.enabled prometheus.port prometheus.cert_path prometheus.key_path prometheus.ca_path"
-        " prometheus.meters.route_lookup_time_histogram_buckets"
-        " prometheus.meters.gorouter_time_histogram_buckets"
-        " prometheus.meters.route_registration_latency_histogram_buckets"
-        " prometheus.meters.routing_response_latency_histogram_buckets"
-        " prometheus.meters.http_latency_histogram_buckets"
-        " per_request_metrics_reporting per_app_prometheus_http_metrics_reporting",
     ),
     (
         _NO_ROUTING_API,
@@ -89,7 +69,6 @@ _ROWS: tuple[tuple[str, str], ...] = (
     ),
     ("the router listens on TCP only, nginx must use `port`", "sock"),
     ("an unknown host is answered with 404, not with a redirect", "404_redirect"),
-    ("`/varz` does not list every app", "status.expose_all_apps"),
     ("cookies are not encrypted", "session_key"),
     ("the log goes to standard output", "log_file log_rotation_interval"),
 )

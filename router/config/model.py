@@ -30,7 +30,6 @@ from router.config.kinds import (
     HeaderNames,
     Host,
     Kind,
-    LogLevel,
     MaxTlsVersion,
     MinTlsVersion,
     Networks,
@@ -39,7 +38,6 @@ from router.config.kinds import (
     Pem,
     Pems,
     Port,
-    Redaction,
     RemotePort,
     Secret,
     SecretPem,
@@ -48,9 +46,9 @@ from router.config.kinds import (
     Strategy,
     Text,
     Texts,
-    TimestampFormat,
     Workers,
 )
+from router.config.observing import ATTEMPT_DETAILS, AccessLog, Logging, Prometheus
 from router.config.section import Section
 from router.config.static import StaticRoutes
 from router.config.tls_rules import tls_problems
@@ -83,6 +81,9 @@ class Status(Section):
     enable_deprecated_varz_healthz_endpoints: Flag = False
     """Serve `/healthz`, `/varz` and `/routes` on the status port too."""
     routes: StatusRoutes = StatusRoutes()
+    expose_all_apps: Flag = False
+    """List every app that had a request in the last minute in `/varz` (`top_app_requests`), as the router of 2013 did
+    by default."""
 
 
 class NatsHost(Section):
@@ -166,38 +167,6 @@ class Backends(Section):
     """Certificate that is shown to backends which ask for one: PEM text, or the path of a file."""
     private_key: SecretPem = SecretStr("")
     """Key of `backends.cert_chain`: PEM text, or the path of a file."""
-
-
-class AccessLog(Section):
-    """One line a request."""
-
-    # contract 12.1
-    file: Path = ""
-    """File that lines are appended to (made with mode 0644); empty = no access log."""
-
-
-class LogFormat(Section):
-    """How the router's own log looks."""
-
-    timestamp: TimestampFormat = "rfc3339"
-    """`rfc3339` (UTC) or `unix-epoch` (seconds with a fraction). The Go router's own default is `unix-epoch`.
-    """
-
-
-class Logging(Section):
-    """The router's own log on standard output, and what the access log leaves out."""
-
-    # contract 12.2, 12.4
-    level: LogLevel = "debug"
-    """The lowest level that is logged: `debug`, `info`, `warn`, `error` or `fatal`."""
-    format: LogFormat = LogFormat()
-    redact_query_params: Redaction = "none"
-    """What the access log does to the query of a GET: keep it, drop it (`all`), or write its SHA-1 (`hash`).
-    """
-    disable_log_forwarded_for: Flag = False
-    """Write `-` for `x_forwarded_for` in the access log."""
-    disable_log_source_ip: Flag = False
-    """Write `-` for the client's address in the access log."""
 
 
 class RouterConfig(Section):
@@ -367,6 +336,22 @@ class RouterConfig(Section):
     """Request headers appended to each access log line."""
     logging: Logging = Logging()
 
+    # contract 11.5
+    prometheus: Prometheus = Prometheus()
+    per_request_metrics_reporting: Flag = True
+    """Keep the histograms `route_lookup_time`, `gorouter_time` and `latency`."""
+    per_app_prometheus_http_metrics_reporting: Flag = False
+    """Keep the histogram `http_latency_seconds` for each value of the tag `source_id`."""
+    publish_load_interval: Duration = 0.0
+    """Time between two messages `router.load`, with rate, requests in flight and latency of every app that has
+    traffic; 0 = never."""
+
+    @property
+    def effective_access_log_fields(self) -> tuple[str, ...]:
+        """Fields about attempts in the access log, in order."""
+        older = ATTEMPT_DETAILS if self.logging.enable_attempts_details else ()
+        return tuple(dict.fromkeys((*older, *self.logging.extra_access_log_fields)))
+
     @property
     def effective_workers(self) -> int:
         """Number of worker processes, `auto` resolved to the CPUs at hand; 0 = serve in control."""
@@ -426,6 +411,14 @@ def contradictions(config: RouterConfig) -> Iterator[tuple[tuple[str, ...], str,
     if twice := sorted({name for name in names if names.count(name) > 1}):
         yield ("routes",), f"several routes have the name {twice[0]}", "give each route a name of its own, or none"
     yield from tls_problems(config)
+    prometheus = config.prometheus
+    if bool(prometheus.cert_path) != bool(prometheus.key_path):
+        missing, given = ("key_path", "cert_path") if prometheus.cert_path else ("cert_path", "key_path")
+        yield (
+            (f"prometheus.{missing}", f"prometheus.{given}"),
+            f"`{given}` alone is no certificate that could be shown",
+            "give both `prometheus.cert_path` and `prometheus.key_path`, or neither",
+        )
     if not config.status.enable_nontls_health_checks:
         yield (
             ("status.enable_nontls_health_checks",),

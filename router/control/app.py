@@ -33,6 +33,7 @@ from router.control.feed import Feed
 from router.control.keeper import Keeper
 from router.control.lifecycle import Health
 from router.control.local import LocalKeeper
+from router.control.observing import Observing
 from router.control.registry import Registry
 from router.control.settings import (
     bus_settings,
@@ -45,9 +46,19 @@ from router.control.sockets import Listeners, resolve
 from router.control.state import PidFile, RunDir, StatusAccess
 from router.control.static_routes import StaticRoutes
 from router.in_flight import InFlight
-from router.messages import FEED_VERSION, BackendTls, EndpointUnfit, FrontTls, HealthState, Setup, Stats
+from router.messages import (
+    FEED_VERSION,
+    BackendTls,
+    EndpointUnfit,
+    FrontTls,
+    HealthState,
+    ReopenLog,
+    Setup,
+    Stats,
+    TableOp,
+)
 from router.observe.log import Log
-from router.observe.varz import TICK, Figures, Process
+from router.observe.varz import TICK, Process
 
 STOP_GRACE = 1.0
 """Seconds that requests in flight have when the router stops."""
@@ -71,7 +82,8 @@ class Control:
         """User and password of `/routes` and `/varz`."""
         self.port = self.ssl_port = self.status_port = self.routes_port = 0
         self.health = Health(self._health_changed, bus=config.nats is not None)
-        self.figures = Figures()
+        self.observing = Observing(self)
+        self.figures = self.observing.figures
         self.bus: Bus | None = None
         self.run_dir: RunDir
         self.in_flight: InFlight
@@ -167,7 +179,7 @@ class Control:
         self.feed = Feed(loop, lambda: self.registry.snapshot())
         self.registry = Registry(
             registry_settings(config),
-            self.feed.publish,
+            self._table_changed,
             self.log.component("registry"),
             capacity=self.in_flight.capacity,
             slot_idle=self.in_flight.slot_idle,
@@ -193,13 +205,17 @@ class Control:
             varz=self._varz,
             routes=lambda: self.registry.routes(),
             credentials=self.credentials,
-            api=RoutesApi(self.static_routes).routes,
+            api=[*RoutesApi(self.static_routes).routes, *self.observing.pages.routes],
+            pages=self.observing.pages.paths,
             deprecated=deprecated,
         )
         self._to_stop.push_async_callback(server.stop)
         await server.start(config.host if deprecated else "0.0.0.0", config.port, config.routes.port)
         self.status_port, self.routes_port = server.port, server.routes_port
         self._process = Process(self.config.index, f"{self.identity.ip}:{server.port}", self.credentials)
+        metrics = await self.observing.listen()
+        if metrics is not None:
+            self._to_stop.push_async_callback(metrics.cleanup)
         self.run_dir.save_status(StatusAccess(f"http://127.0.0.1:{server.routes_port}", *self.credentials))
 
     async def _start_workers(
@@ -296,6 +312,14 @@ class Control:
 
     # ------------------------------------------------------------ what parts tell one another
 
+    def _table_changed(self, ops: list[TableOp]) -> None:
+        self.figures.directory.apply(ops)
+        self.feed.publish(ops)
+
+    def reopen_logs(self) -> None:
+        """The access log's file was moved away: workers go on with a new one."""
+        self.feed.broadcast(ReopenLog())
+
     def _health_changed(self, state: HealthState) -> None:
         if state.healthy:
             self._healthy.set()
@@ -324,7 +348,7 @@ class Control:
     def _varz(self) -> dict[str, Any]:
         return {
             **self._process.as_varz(),
-            **self.figures.as_varz(),
+            **self.figures.as_varz(self.config.status.expose_all_apps),
             "urls": len(self.registry),
             "droplets": self.registry.addresses,
             "ms_since_last_registry_update": self.registry.ms_since_update,

@@ -99,7 +99,6 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 LATER_SIGNALS = {
     signal.SIGHUP: "reload the configuration",
-    signal.SIGUSR1: "drain, or reopen the logs",
     signal.SIGUSR2: "upgrade the program",
     signal.SIGQUIT: "drain",
 }

@@ -10,13 +10,14 @@ from importlib.metadata import entry_points
 
 from router.balance.strategy import ENTRY_POINT_GROUP
 from router.config.ciphers import openssl_names
+from router.config.kinds import split_address
 from router.config.model import RouterConfig
 from router.config.pem import read_pair, read_pem, subject_key
 from router.control.bus.client import BusSettings
 from router.control.errors import StartError
 from router.control.registry import RegistrySettings
 from router.in_flight import LANES
-from router.messages import BackendTls, Certificate, FrontTls, RouteOptions, WorkerSettings
+from router.messages import BackendTls, Certificate, FrontTls, RouteOptions, Syslog, WorkerSettings
 
 
 def worker_settings(config: RouterConfig, router_ip: str) -> WorkerSettings:
@@ -58,6 +59,12 @@ def worker_settings(config: RouterConfig, router_ip: str) -> WorkerSettings:
         sanitize_forwarded_proto=config.sanitize_forwarded_proto,
         debug_404=config.debug_404,
         access_log_file=config.access_log.file,
+        access_log_stdout=config.access_log.stdout,
+        access_log_json=config.access_log.format == "json",
+        access_log_buffer=config.access_log.buffer_bytes,
+        access_log_fields=config.effective_access_log_fields,
+        syslog=syslog(config) if config.access_log.enable_streaming else None,
+        per_request_metrics=config.per_request_metrics_reporting,
         extra_headers_to_log=tuple(config.extra_headers_to_log),
         redact_query_params=config.logging.redact_query_params,
         disable_log_forwarded_for=config.logging.disable_log_forwarded_for,
@@ -73,6 +80,25 @@ def worker_settings(config: RouterConfig, router_ip: str) -> WorkerSettings:
         log_level=config.logging.level,
         log_timestamp=config.logging.format.timestamp,
     )
+
+
+def syslog(config: RouterConfig) -> Syslog:
+    """Where access log records are streamed to."""
+    logging = config.logging
+    host, port = split_address(logging.syslog_addr)
+    return Syslog(host, port, logging.syslog_network.startswith("tcp"), logging.syslog, logging.syslog_truncate)
+
+
+def histogram_bounds(config: RouterConfig) -> dict[str, list[float]]:
+    """Metric → bounds of its buckets, where the configuration gives any."""
+    meters = config.prometheus.meters
+    return {
+        "route_lookup_time": meters.route_lookup_time_histogram_buckets,
+        "gorouter_time": meters.gorouter_time_histogram_buckets,
+        "route_registration_latency": meters.route_registration_latency_histogram_buckets,
+        "latency": meters.routing_response_latency_histogram_buckets,
+        "http_latency_seconds": meters.http_latency_histogram_buckets,
+    }
 
 
 def listener_kinds(config: RouterConfig) -> tuple[tuple[str, bool], ...]:

@@ -1,22 +1,27 @@
-"""The access log (contract §12.1): one line a request, gathered and written in batches.
+"""The access log (contract §12.1): one record a request, as the contract's line or as a JSON object.
 
-The line is built from bytes as they came; values with quotes, backslashes or unprintable bytes take the slow way
-through quoting. Lines are written with one `write` per batch to a file opened for appending, so several workers can
-share it.
+A line is built from bytes as they came; values with quotes, backslashes or unprintable bytes take the slow way
+through quoting. Records gather here and are handed on in batches; where to is the business of `observe.log_sinks`.
 """
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
-import os
 import time
+from collections.abc import Callable
 from typing import Any
 
+import msgspec
+
 from router.messages import EndpointSpec, WorkerSettings
+from router.observe.log_sinks import FileSink, Sink, SyslogSink
 
 _PLAIN = bytes(c for c in range(0x20, 0x7F) if c not in b'"\\')
-_FLUSH_BYTES = 64 * 1024
+_FLUSH_LINES = 256
 _SECOND = 1_000_000_000  # ns
+_NOBODY = EndpointSpec("", 0)
+_encode = msgspec.json.encode
 
 NO_ENDPOINT = (b'"-"', b'app_id:"-" app_index:"-" instance_id:"-"')
 """What stands for the endpoint of a request that had none."""
@@ -74,27 +79,72 @@ def endpoint_fields(spec: EndpointSpec) -> tuple[bytes, bytes]:
     )
 
 
-class AccessLog:
-    """Lines on their way to one file. Raises OSError at construction when it can't be opened."""
+def _attempt_seconds(ns: int) -> bytes:
+    return _seconds(ns) if ns >= 0 else b'"-"'
 
-    def __init__(self, settings: WorkerSettings) -> None:
-        self.path = settings.access_log_file
+
+def _backend_time(exchange: Any) -> int:
+    """Nanoseconds from the request's going out to the response's head, -1 when none came."""
+    if not exchange.head_at:
+        return -1
+    return int(exchange.head_at - (exchange.begun or exchange.dispatched) - exchange.dialled)
+
+
+def _failed_attempts(exchange: Any) -> int:
+    """Attempts but the one that gave the response."""
+    return int(exchange.attempt - 1 if exchange.head_at else exchange.attempt)
+
+
+ATTEMPT_FIELDS: dict[str, Callable[[Any], bytes]] = {
+    "backend_time": lambda exchange: _attempt_seconds(_backend_time(exchange)),
+    "dial_time": lambda exchange: _attempt_seconds(exchange.dialled if exchange.head_at else -1),
+    "dns_time": lambda exchange: b'"-"',
+    "failed_attempts": lambda exchange: b"%d" % _failed_attempts(exchange),
+    "failed_attempts_time": lambda exchange: _attempt_seconds(
+        exchange.begun - exchange.dispatched if exchange.begun else 0 if exchange.head_at else -1
+    ),
+    "local_address": lambda exchange: quoted(exchange.local_address.encode()),
+    "tls_time": lambda exchange: (
+        b"0.000000" if exchange.head_at and exchange.endpoint and not exchange.endpoint.spec.tls else b'"-"'
+    ),
+}
+"""Fields about the attempts (contract §12.2). Names are looked up, and TLS is spoken, as part of `dial_time`; how long
+each of them took is not known."""
+
+
+class AccessLog:
+    """Records on their way to one or more sinks. Raises OSError at construction when a file can't be opened."""
+
+    def __init__(self, settings: WorkerSettings, loop: asyncio.AbstractEventLoop) -> None:
         self._redact = settings.redact_query_params
         self._hide_source = settings.disable_log_source_ip
         self._hide_forwarded = settings.disable_log_forwarded_for
         self._extra = tuple(
             (name.lower().encode(), name.lower().replace("-", "_").encode()) for name in settings.extra_headers_to_log
         )
-        self._fd = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        self._fields = tuple((name, ATTEMPT_FIELDS[name]) for name in settings.access_log_fields)
+        self.notes_local_address = "local_address" in settings.access_log_fields
+        self._line = self._json if settings.access_log_json else self._text
+        self._sinks = _sinks(settings, loop)
         self._lines: list[bytes] = []
-        self._bytes = 0
         self._second = -1
         self._stamp = b""
-        self.lost = 0
-        """Lines that could not be written."""
+        self.written = 0
+        """Records handed to the sinks."""
+
+    @property
+    def lost(self) -> int:
+        """Records that a sink dropped."""
+        return sum(sink.lost for sink in self._sinks)
 
     def record(self, exchange: Any, ended_ns: int) -> None:
         """Take one request that is over (a `proxy.exchange.Exchange`); `ended_ns` is unix time in nanoseconds."""
+        lines = self._lines
+        lines.append(self._line(exchange, ended_ns))
+        if len(lines) >= _FLUSH_LINES:
+            self.flush()
+
+    def _text(self, exchange: Any, ended_ns: int) -> bytes:
         request = exchange.request
         noted = request.noted
         endpoint = exchange.endpoint
@@ -117,10 +167,10 @@ class AccessLog:
             self._stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second)).encode()
         taken = ended_ns - received
         own = exchange.dispatched - received if exchange.dispatched else 0
-        line = (
-            b'%b - [%b.%09dZ] "%b %b HTTP/%b" %d %d %d "%b" "%b" "%b" %b x_forwarded_for:"%b"'
+        return (
+            b'%b - [%b.%09dZ] "%b %b HTTP/%b" %b %d %d "%b" "%b" "%b" %b x_forwarded_for:"%b"'
             b' x_forwarded_proto:"%b" vcap_request_id:"%b" response_time:%b gorouter_time:%b %b'
-            b" x_cf_routererror:%b%b\n"
+            b"%b x_cf_routererror:%b%b\n"
             % (
                 request.raw_host,
                 self._stamp,
@@ -128,7 +178,7 @@ class AccessLog:
                 request.method,
                 target,
                 request.version,
-                exchange.status,
+                b"%d" % exchange.status if exchange.status else b'"-"',
                 exchange.bytes_in,
                 exchange.bytes_out,
                 referer,
@@ -141,37 +191,95 @@ class AccessLog:
                 b"0.%06d" % (taken // 1000) if 0 <= taken < _SECOND else _seconds(taken),
                 b"0.%06d" % (own // 1000) if 0 <= own < _SECOND else _seconds(own),
                 instance,
-                quoted(exchange.router_error.encode()) if exchange.router_error else b'"-"',
+                self._attempt_fields(exchange) if self._fields else b"",
+                quoted(exchange.router_error.encode("utf-8", "replace")) if exchange.router_error else b'"-"',
                 self._extra_headers(request) if self._extra else b"",
             )
         )
-        self._lines.append(line)
-        self._bytes += len(line)
-        if self._bytes >= _FLUSH_BYTES:
-            self.flush()
+
+    def _attempt_fields(self, exchange: Any) -> bytes:
+        return b"".join([b" %b:%b" % (name.encode(), make(exchange)) for name, make in self._fields])
 
     def _extra_headers(self, request: Any) -> bytes:
         return b"".join([b" %b:%b" % (field, quoted(request.header(name))) for name, field in self._extra])
 
+    def _json(self, exchange: Any, ended_ns: int) -> bytes:
+        """The same facts as an object: absent ones are null, durations are seconds."""
+        request = exchange.request
+        noted = request.noted
+        spec = exchange.endpoint.spec if exchange.endpoint is not None else _NOBODY
+        second, fraction = divmod(exchange.received, _SECOND)
+        taken = ended_ns - exchange.received
+        xff = exchange.forwarded_for or noted.get(b"x-forwarded-for")
+        record = {
+            "timestamp": f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(second))}.{fraction:09d}Z",
+            "host": _string(request.raw_host),
+            "method": _string(request.method),
+            "target": _string(redacted(request.method, request.target, self._redact)),
+            "protocol": f"HTTP/{request.version.decode()}",
+            "status": exchange.status or None,
+            "request_bytes": exchange.bytes_in,
+            "response_bytes": exchange.bytes_out,
+            "referer": _string(noted.get(b"referer")),
+            "user_agent": _string(noted.get(b"user-agent")),
+            "remote": None if self._hide_source else _string(exchange.frontend.peer),
+            "backend": spec.address if spec is not _NOBODY else None,
+            "x_forwarded_for": None if self._hide_forwarded else _string(xff),
+            "x_forwarded_proto": _string(exchange.forwarded_proto or noted.get(b"x-forwarded-proto")),
+            "vcap_request_id": _string(exchange.request_id),
+            "response_time": taken / _SECOND,
+            "gorouter_time": (exchange.dispatched - exchange.received) / _SECOND if exchange.dispatched else 0.0,
+            "app_id": spec.app or None,
+            "app_index": spec.instance_index or None,
+            "instance_id": spec.instance_id or None,
+            "x_cf_routererror": exchange.router_error or None,
+        }
+        for field, make in self._fields:
+            text = make(exchange).decode("utf-8", "replace")
+            record[field] = None if text == '"-"' else text.strip('"') if field == "local_address" else float(text)
+        for name, header in self._extra:
+            record[header.decode("ascii", "replace")] = _string(request.header(name))
+        return _encode(record) + b"\n"
+
     def flush(self) -> None:
-        """Write what has gathered."""
-        if not self._lines:
-            return
-        data = b"".join(self._lines)
-        count = len(self._lines)
-        self._lines.clear()
-        self._bytes = 0
-        try:
-            written = os.write(self._fd, data)
-        except OSError:
-            written = 0
-        if written < len(data):
-            self.lost += count - data[:written].count(b"\n")
+        """Hand on what has gathered."""
+        if self._lines:
+            lines, self._lines = self._lines, []
+            self.written += len(lines)
+            for sink in self._sinks:
+                sink.put(lines)
+
+    def reopen(self) -> None:
+        """The file may have been moved away: go on with a new one."""
+        self.flush()
+        for sink in self._sinks:
+            sink.reopen()
 
     def close(self) -> None:
-        """Write what is left and close the file."""
+        """Write what is left and close."""
         self.flush()
-        os.close(self._fd)
+        for sink in self._sinks:
+            sink.close()
+
+
+def _sinks(settings: WorkerSettings, loop: asyncio.AbstractEventLoop) -> list[Sink]:
+    limit = settings.access_log_buffer
+    sinks: list[Sink] = [FileSink(settings.access_log_file, limit)] if settings.access_log_file else []
+    if settings.access_log_stdout:
+        sinks.append(FileSink("", limit))
+    if settings.syslog is not None:
+        sinks.append(SyslogSink(settings.syslog, limit, loop))
+    return sinks
+
+
+def wanted(settings: WorkerSettings) -> bool:
+    """Anybody is to get records."""
+    return bool(settings.access_log_file or settings.access_log_stdout or settings.syslog)
+
+
+def _string(value: bytes | None) -> str | None:
+    """Bytes of a header for JSON; what is not UTF-8 shows as `\\xNN`."""
+    return value.decode("utf-8", "backslashreplace") if value else None
 
 
 def _seconds(ns: int) -> bytes:

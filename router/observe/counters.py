@@ -35,6 +35,14 @@ class Counter(IntEnum):
     """503s: a backend's certificate that carries another name."""
     CLIENT_GONE = auto()
     """Requests whose client left before the response was complete."""
+    UPGRADES = auto()
+    """Connections that became tunnels (contract §11.5 `websocket_upgrades`)."""
+    UPGRADE_FAILURES = auto()
+    """Requests for an upgrade that came to nothing."""
+    LOG_LINES = auto()
+    """Access log lines handed to a writer."""
+    LOG_LOST = auto()
+    """Access log lines that no writer took."""
 
 
 COUNT = len(Counter)

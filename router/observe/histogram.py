@@ -2,6 +2,8 @@
 
 A value in microseconds falls into one of 64 equal parts of its power of two, so a bucket is found with two shifts and
 a histogram is a dict from bucket to count. Times below 64 µs are exact to the microsecond; the largest is over an hour.
+
+A *cell* is a bucket with the kind of the time in its upper bits, so that one dict holds all the times of an endpoint.
 """
 
 from __future__ import annotations
@@ -10,6 +12,12 @@ from collections.abc import Mapping
 
 _PARTS = 6  # bits: 64 parts per power of two
 _LARGEST = (1 << 32) - 1  # microseconds
+
+KIND_SHIFT = 11
+"""Bits of a bucket; the kind of a cell is above them."""
+TOTAL, ROUTER, DIAL, BACKEND = (kind << KIND_SHIFT for kind in range(4))
+"""Receipt to the end; receipt to the first attempt; connecting; request sent to response head. Added to a bucket."""
+KINDS = {"total": TOTAL, "router": ROUTER, "dial": DIAL, "backend": BACKEND}
 
 
 def bucket(microseconds: int) -> int:
@@ -43,6 +51,12 @@ def percentile(counts: Mapping[int, int], q: float) -> float:
         if seen >= rank:
             return value(index)
     return value(max(counts))
+
+
+def of_kind(cells: Mapping[int, int], kind: int) -> dict[int, int]:
+    """The histogram of one kind of time."""
+    limit = kind + (1 << KIND_SHIFT)
+    return {cell - kind: count for cell, count in cells.items() if kind <= cell < limit}
 
 
 def merge(into: dict[int, int], more: Mapping[int, int]) -> None:

@@ -27,7 +27,7 @@ _encode = msgspec.json.Encoder(enc_hook=str).encode
 class Log:
     """Writes events of at least `level` under the name `source`. `fd` is where to, standard output by default."""
 
-    __slots__ = ("_fd", "_human", "_rfc3339", "level", "source", "threshold")
+    __slots__ = ("_fd", "_human", "_rfc3339", "level", "ring", "source", "threshold")
 
     def __init__(self, source: str = "router", level: str = "info", timestamp: str = "rfc3339", fd: int = 1) -> None:
         self.source = source
@@ -36,10 +36,14 @@ class Log:
         self._rfc3339 = timestamp == "rfc3339"
         self._fd = fd
         self._human = os.isatty(fd)
+        self.ring: Any = None
+        """Where else events go, whatever the level: something with `add(level, source, event, data)`."""
 
     def component(self, name: str) -> Log:
         """A log whose source is `<source>.<name>`."""
-        return Log(f"{self.source}.{name}", self.level, "rfc3339" if self._rfc3339 else "unix-epoch", self._fd)
+        part = Log(f"{self.source}.{name}", self.level, "rfc3339" if self._rfc3339 else "unix-epoch", self._fd)
+        part.ring = self.ring
+        return part
 
     def debug(self, event: str, **data: Any) -> None:
         """What only somebody looking for a fault wants to know."""
@@ -50,15 +54,21 @@ class Log:
         """What happened in the course of things."""
         if self.threshold <= 1:
             self._write(1, event, data)
+        if self.ring is not None:
+            self.ring.add(1, self.source, event, data)
 
     def warn(self, event: str, **data: Any) -> None:
         """What may become a fault."""
         if self.threshold <= 2:
             self._write(2, event, data)
+        if self.ring is not None:
+            self.ring.add(2, self.source, event, data)
 
     def error(self, event: str, **data: Any) -> None:
         """What went wrong."""
         self._write(3, event, data)
+        if self.ring is not None:
+            self.ring.add(3, self.source, event, data)
 
     def _write(self, level: int, event: str, data: dict[str, Any]) -> None:
         line = self._text(level, event, data) if self._human else self._json(level, event, data)

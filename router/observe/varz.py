@@ -15,16 +15,25 @@ from collections import Counter as Counts
 from collections import deque
 from typing import Any
 
-from router.messages import Stats
+from router.messages import EndpointSpec, EndpointStats, Stats
 from router.observe import histogram
+from router.observe.apps import CLASSES, AppFigures, Apps
 from router.observe.counters import COUNT, Counter
+from router.observe.directory import Directory
+from router.observe.events import Events, Failures
+from router.observe.histograms import Histograms
 
 TICK = 5.0
 """Seconds between two ticks."""
 _MINUTE = int(60 / TICK)
 _TOP = 10
 _PERCENTILES = (50, 75, 90, 95, 99)
-_CLASSES = ("2xx", "3xx", "4xx", "5xx", "xxx")
+LOADS = 62
+"""Seconds that are kept one by one."""
+TAGS = ("component", "framework", "runtime")
+"""Tags by whose values figures are kept: that of contract §11.4, and those that the old router's apps carried."""
+MAX_GROUPS = 1000
+"""Values of a tag that are told apart."""
 
 
 class Rate:
@@ -56,46 +65,80 @@ class _Window:
     """What came in the last minute, in slices of one tick each."""
 
     def __init__(self) -> None:
-        self._slices: deque[Counts[Any]] = deque([Counts()], maxlen=_MINUTE)
+        self._slices: deque[Counts[int]] = deque([Counts()], maxlen=_MINUTE)
 
-    def add(self, counts: dict[Any, int]) -> None:
+    def add(self, counts: dict[int, int]) -> None:
         self._slices[-1].update(counts)
 
     def tick(self) -> None:
         self._slices.append(Counts())
 
-    def total(self) -> Counts[Any]:
-        total: Counts[Any] = Counts()
+    def total(self) -> Counts[int]:
+        total: Counts[int] = Counts()
         for part in self._slices:
             total.update(part)
         return total
 
 
-class _Component:
-    """Figures of one value of the tag `component`."""
+class Group:
+    """Figures of all endpoints that have one value of a tag."""
 
     def __init__(self) -> None:
         self.requests = 0
-        self.responses = [0] * len(_CLASSES)
+        self.responses = [0] * len(CLASSES)
         self.rate = Rate()
         self.latency = _Window()
 
+    def add(self, stats: EndpointStats, total: dict[int, int]) -> None:
+        """A worker's report on one endpoint; `total` are its latencies from receipt to end."""
+        requests = sum(stats.classes) + stats.failures
+        self.requests += requests
+        self.responses = [a + b for a, b in zip(self.responses, stats.classes, strict=True)]
+        self.rate.add(requests)
+        self.latency.add(total)
+
+    def tick(self) -> None:
+        """`TICK` seconds have passed."""
+        self.rate.tick()
+        self.latency.tick()
+
+    def as_varz(self) -> dict[str, Any]:
+        return {
+            "requests": self.requests,
+            "rate": list(self.rate.values),
+            **{f"responses_{c}": n for c, n in zip(CLASSES, self.responses, strict=True)},
+            "latency": _latency(self.latency),
+        }
+
 
 class Figures:
-    """All workers' figures together."""
+    """All workers' figures together. What is kept per app and endpoint is in `apps`, histograms in `histograms`."""
 
     def __init__(self) -> None:
+        self.directory = Directory()
+        self.apps = Apps(self.directory)
+        self.histograms = Histograms()
+        self.events = Events()
+        self.failures = Failures()
+        self.reasons: dict[str, int] = {}
+        """Kind of router-made error → how many."""
         self._base = [0] * COUNT
         self._current: dict[int, list[int]] = {}
         self._seen = 0
+        self._seconds: deque[tuple[int, dict[int, int]]] = deque(maxlen=LOADS)
+        self.totals: deque[tuple[int, int, int]] = deque(maxlen=LOADS)
+        """(second, requests, 5xx) of the last minute, the oldest first."""
         self._latency = _Window()
-        self._apps = _Window()
         self._rate = Rate()
-        self._components: dict[str, _Component] = {}
+        self.groups: dict[str, dict[str, Group]] = {tag: {} for tag in TAGS}
+        """Tag → value → figures."""
         self.in_flight: dict[int, int] = {}
         """Requests in flight by worker slot."""
         self.connections: dict[int, int] = {}
         """Client connections by worker slot."""
+        self.backends: dict[int, int] = {}
+        """Backend connections by worker slot."""
+        self.apps.on_state = self._state_changed
 
     def received(self, slot: int, stats: Stats) -> None:
         """A worker's report. Totals that shrink mean that another worker sits in the slot."""
@@ -106,14 +149,36 @@ class Figures:
         self._current[slot] = counters
         self.in_flight[slot] = stats.in_flight
         self.connections[slot] = stats.connections
-        self._latency.add(stats.latency)
-        self._apps.add(stats.apps)
-        for name, group in stats.components.items():
-            component = self._components.setdefault(name, _Component())
-            component.requests += group.requests
-            component.responses = [a + b for a, b in zip(component.responses, group.responses, strict=True)]
-            component.rate.add(group.requests)
-            component.latency.add(group.latency)
+        self.backends[slot] = stats.backends
+        self.apps.received(stats.endpoints)
+        self.histograms.looked_up(stats.lookups, stats.lookup_ns)
+        for kind, count in stats.reasons.items():
+            self.reasons[kind] = self.reasons.get(kind, 0) + count
+        for failed in stats.failures:
+            failed.app = failed.app or self.directory.name_at(failed.address)
+        self.failures.add(slot, stats.failures)
+        cells: dict[int, int] = {}
+        requests = errors = 0
+        for each in stats.endpoints:
+            total = histogram.of_kind(each.cells, histogram.TOTAL)
+            tags = dict(each.spec.tags or ())
+            self.histograms.add(each, total, tags)
+            for tag, values in self.groups.items():
+                if (value := tags.get(tag)) and (value in values or len(values) < MAX_GROUPS):
+                    values.setdefault(value, Group()).add(each, total)
+            histogram.merge(cells, each.cells)
+            requests += sum(each.classes)
+            errors += each.classes[3]
+        self._latency.add(histogram.of_kind(cells, histogram.TOTAL))
+        self._book(self.apps.second, cells, requests, errors)
+
+    def _book(self, second: int, cells: dict[int, int], requests: int, errors: int) -> None:
+        if not self._seconds or self._seconds[-1][0] != second:
+            self._seconds.append((second, {}))
+            self.totals.append((second, 0, 0))
+        histogram.merge(self._seconds[-1][1], cells)
+        _, r, e = self.totals[-1]
+        self.totals[-1] = (second, r + requests, e + errors)
 
     def gone(self, slot: int) -> None:
         """The worker in this slot is no more; what it counted stays counted."""
@@ -122,6 +187,12 @@ class Figures:
             self._base = [a + b for a, b in zip(self._base, last, strict=True)]
         self.in_flight.pop(slot, None)
         self.connections.pop(slot, None)
+        self.backends.pop(slot, None)
+
+    def _state_changed(self, app: str, spec: EndpointSpec, reason: str) -> None:
+        event = "endpoint-ejected" if reason else "endpoint-restored"
+        data = {"app": app, "backend": spec.address, "instance": spec.instance_index}
+        self.events.add(2 if reason else 1, "router", event, {**data, "reason": reason} if reason else data)
 
     def tick(self) -> None:
         """`TICK` seconds have passed."""
@@ -130,38 +201,59 @@ class Figures:
         self._seen = requests
         self._rate.tick()
         self._latency.tick()
-        self._apps.tick()
-        for component in self._components.values():
-            component.rate.tick()
-            component.latency.tick()
+        for values in self.groups.values():
+            for group in values.values():
+                group.tick()
+        self.apps.sweep()
 
     def total(self, counter: Counter) -> int:
         """A counter over all workers, dead ones included."""
         return self._base[counter] + sum(counters[counter] for counters in self._current.values())
 
-    def as_varz(self) -> dict[str, Any]:
-        """The keys of `/varz` that speak of requests."""
-        top = self._apps.total().most_common(_TOP)
+    def cells(self, window: int) -> dict[int, int]:
+        """Latency cells of all requests of the last `window` complete seconds."""
+        second = self.apps.second
+        found: dict[int, int] = {}
+        for when, cells in self._seconds:
+            if second - window <= when < second:
+                histogram.merge(found, cells)
+        return found
+
+    def as_varz(self, all_apps: bool = False) -> dict[str, Any]:
+        """The keys of `/varz` that speak of requests; with `all_apps` every app is listed (contract §14)."""
+        second = self.apps.second
+        busiest = sorted(
+            ((app, count) for app in self.apps.all() if (count := sum(app.per_second(second)))),
+            key=lambda item: -item[1],
+        )
         return {
             "requests": self.total(Counter.REQUESTS),
             "requests_per_sec": self._rate.values[0],
             "rate": list(self._rate.values),
-            **{f"responses_{name}": self.total(Counter(Counter.RESPONSES_2XX + i)) for i, name in enumerate(_CLASSES)},
+            **{f"responses_{name}": self.total(Counter(Counter.RESPONSES_2XX + i)) for i, name in enumerate(CLASSES)},
             "latency": _latency(self._latency),
             "bad_requests": self.total(Counter.BAD_REQUESTS),
             "bad_gateways": self.total(Counter.BAD_GATEWAYS),
-            "top10_app_requests": [{"application_id": app, "rpm": count, "rps": count // 60} for app, count in top],
+            "client_connections": sum(self.connections.values()),
+            "app_connections": sum(self.backends.values()),
+            "top10_app_requests": [self._app_varz(app, count) for app, count in busiest[:_TOP]],
+            **({"top_app_requests": [self._app_varz(*each) for each in busiest]} if all_apps else {}),
             "tags": {
-                "component": {
-                    name: {
-                        "requests": component.requests,
-                        "rate": list(component.rate.values),
-                        **{f"responses_{c}": n for c, n in zip(_CLASSES, component.responses, strict=True)},
-                        "latency": _latency(component.latency),
-                    }
-                    for name, component in self._components.items()
-                }
+                tag: {value: group.as_varz() for value, group in values.items()}
+                for tag, values in self.groups.items()
+                if values or tag == "component"
             },
+        }
+
+    def _app_varz(self, app: AppFigures, requests: int) -> dict[str, Any]:
+        """One app, in the words of the new router and of the old one (contract §11.4, §14)."""
+        routes = self.directory.routes(app.name, limit=1)
+        return {
+            "application_id": app.name,
+            "rpm": requests,
+            "rps": requests // 60,
+            "url": routes[0] if routes else "",
+            "clients": [{"ip": ip, "rps": round(rate, 3)} for ip, rate in app.top_clients(self.apps.second)],
         }
 
 

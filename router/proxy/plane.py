@@ -25,17 +25,20 @@ from router.http.request import RequestParser
 from router.http.response import ResponseParser
 from router.messages import (
     NO_OPTIONS,
+    EndpointStats,
+    FailedRequest,
     FrontTls,
-    GroupStats,
     HealthState,
     RouteOptions,
     Stats,
     TablePart,
     WorkerSettings,
 )
-from router.observe import histogram
-from router.observe.access_log import AccessLog
+from router.observe import access_log
+from router.observe.access_log import AccessLog, redacted
+from router.observe.accounts import LOOKUP_STEP, LOOKUP_STEPS, MAX_CLIENTS, MAX_FAILURES, Account, kind_of
 from router.observe.counters import COUNT, RESPONSE_CLASSES, Counter
+from router.observe.histogram import BACKEND, DIAL, ROUTER, bucket
 from router.observe.log import Log
 from router.proxy.attempts import Failure
 from router.proxy.clock import Clock
@@ -55,6 +58,9 @@ if TYPE_CHECKING:
 
 CLIENT_CERT = b"x-forwarded-client-cert"
 _DUMP_CHUNK = 256
+_FIRST_CLASS = int(Counter.RESPONSES_2XX)
+_SHOWN = 1024
+"""Bytes of a target or host that are told of a failed request."""
 _READ_SLACK = 4096
 """Bytes above `max_request_header_bytes` that are still read, so that the router's own 431 can be given (§8.3)."""
 
@@ -81,6 +87,7 @@ class Plane:
         self.backends: set[BackendH1] = set()
         self.tunnels: set[Tunnel] = set()
         self.access_log: AccessLog | None = None
+        self._log_before = (0, 0)
         self.stopping = False
         self.front_door: FrontDoor | None = None
         """The certificates of the HTTPS listener."""
@@ -89,9 +96,14 @@ class Plane:
         self._back_contexts: dict[bool, ssl.SSLContext] = {}
         self._servers: list[Closable] = []
         self._quiet: asyncio.Event | None = None
-        self._latency: dict[int, int] = defaultdict(int)
-        self._apps: dict[str, int] = defaultdict(int)
-        self._components: dict[str, GroupStats] = {}
+        self.notes_local_address = False
+        """The access log wants to know our end of backend connections."""
+        self._active: list[Endpoint] = []
+        """Endpoints with an account."""
+        self._reasons: dict[str, int] = defaultdict(int)
+        self._failures: list[FailedRequest] = []
+        self._lookups = [0] * (LOOKUP_STEPS + 1)
+        self._lookup_ns = 0
         self._strategies: dict[str, StrategyMaker] = {}
         self._broken: set[str] = set()
         self.configure(WorkerSettings())
@@ -146,18 +158,32 @@ class Plane:
         return context
 
     def _open_access_log(self, settings: WorkerSettings) -> None:
-        if self.access_log is not None:
-            self.access_log.close()
-            self.access_log = None
-        if settings.access_log_file:
+        self._close_access_log()
+        self.notes_local_address = False
+        if access_log.wanted(settings):
             try:
-                self.access_log = AccessLog(settings)
+                self.access_log = AccessLog(settings, self.loop)
             except OSError as error:
                 self.log.error(
                     "error-creating-accesslog-file",
-                    file=settings.access_log_file,
+                    file=settings.access_log_file or "standard output",
                     error=error.strerror or str(error),
                 )
+            else:
+                self.notes_local_address = self.access_log.notes_local_address
+
+    def _close_access_log(self) -> None:
+        if self.access_log is not None:
+            self.access_log.close()
+            self._note_log_lines(self.access_log)
+            self._log_before = (self.counters[Counter.LOG_LINES], self.counters[Counter.LOG_LOST])
+            self.access_log = None
+
+    def _note_log_lines(self, log: AccessLog) -> None:
+        """Bring the counters of lines up to date; those of logs closed before stay in."""
+        lines, lost = self._log_before
+        self.counters[Counter.LOG_LINES] = lines + log.written
+        self.counters[Counter.LOG_LOST] = lost + log.lost
 
     def new_table(self) -> RouteTable:
         """An empty table, to be filled and then put in force with `swap_table`."""
@@ -276,9 +302,7 @@ class Plane:
             backend.transport.abort()
         self.clock.stop()
         await asyncio.sleep(0)  # connections learn of their end in the next turn of the loop, and are logged there
-        if self.access_log is not None:
-            self.access_log.close()
-            self.access_log = None
+        self._close_access_log()
 
     def full(self) -> bool:
         """A connection has come that is one too many, and none of the others is idle: else the longest idle goes."""
@@ -332,6 +356,9 @@ class Plane:
         endpoint = exchange.endpoint
         if endpoint is None or (stale and retry):
             return
+        account = endpoint.account or self._open_account(endpoint)
+        account.failures += 1
+        account.reason = failure.reason
         spec = endpoint.spec
         about = {"ApplicationId": spec.app, "Addr": spec.address, "Tags": dict(spec.tags or ())}
         self.log.error(
@@ -356,40 +383,96 @@ class Plane:
         if endpoint is not None:
             slot = RESPONSE_CLASSES[exchange.status]
             self.counters[slot] += 1
-            bucket = histogram.bucket((ended - exchange.received) // 1000)
-            self._latency[bucket] += 1
-            spec = endpoint.spec
-            self._apps[spec.app] += 1
-            if spec.tags:
-                self._account_component(endpoint.component, slot, bucket, exchange.attempt)
+            account = endpoint.account or self._open_account(endpoint)
+            account.classes[slot - _FIRST_CLASS] += 1
+            clients = account.clients
+            if (client := exchange.client) in clients or len(clients) < MAX_CLIENTS:
+                clients[client] += 1
+            account.bytes_in += exchange.bytes_in
+            account.bytes_out += exchange.bytes_out
+            received = exchange.received
+            dispatched = exchange.dispatched
+            cells = account.cells
+            cells[bucket((ended - received) // 1000)] += 1
+            cells[ROUTER + bucket((dispatched - received) // 1000)] += 1
+            if exchange.head_at:
+                spent = exchange.head_at - (exchange.begun or dispatched)
+                if exchange.dialled:
+                    cells[DIAL + bucket(exchange.dialled // 1000)] += 1
+                    spent -= exchange.dialled
+                cells[BACKEND + bucket(spent // 1000)] += 1
+        if exchange.router_error:
+            self._account_failure(exchange, ended)
         if self.access_log is not None:
             self.access_log.record(exchange, ended)
         if self._quiet is not None:
             self._quiet.set()
 
-    def _account_component(self, name: str, slot: int, bucket: int, attempts: int) -> None:
-        if not name:
+    def _open_account(self, endpoint: Endpoint) -> Account:
+        account = endpoint.account = Account()
+        self._active.append(endpoint)
+        return account
+
+    def _account_failure(self, exchange: Exchange, ended: int) -> None:
+        self._reasons[kind_of(exchange.router_error)] += 1
+        if len(self._failures) >= MAX_FAILURES:
             return
-        group = self._components.get(name)
-        if group is None:
-            group = self._components[name] = GroupStats(responses=[0] * 5)
-        group.requests += attempts
-        group.responses[slot - Counter.RESPONSES_2XX] += 1
-        group.latency[bucket] = group.latency.get(bucket, 0) + 1
+        request, endpoint = exchange.request, exchange.endpoint
+        told = (
+            request.method,
+            request.raw_host,
+            redacted(request.method, request.target, self.settings.redact_query_params),
+        )
+        method, host, target = (text[:_SHOWN].decode("utf-8", "backslashreplace") for text in told)
+        self._failures.append(
+            FailedRequest(
+                exchange.received,
+                ended - exchange.received,
+                exchange.request_id.decode(),
+                method,
+                host,
+                target,
+                exchange.status,
+                exchange.router_error,
+                endpoint.spec.app if endpoint is not None else "",
+                endpoint.address if endpoint is not None else "",
+                exchange.attempt,
+            )
+        )
+
+    def looked_up(self, ns: int) -> None:
+        """A route was looked up in this time."""
+        self._lookups[min(ns // LOOKUP_STEP, LOOKUP_STEPS)] += 1
+        self._lookup_ns += ns
+
+    def reopen_log(self) -> None:
+        """The access log's file may have been moved away."""
+        if self.access_log is not None:
+            self.access_log.reopen()
 
     def stats(self) -> Stats:
         """Figures for control: totals, and what came since the last call."""
+        if self.access_log is not None:
+            self._note_log_lines(self.access_log)
         stats = Stats(
             counters=list(self.counters),
-            latency=self._latency,
-            apps=self._apps,
-            components=self._components,
+            endpoints=[self._close_account(endpoint) for endpoint in self._active],
+            reasons=self._reasons,
+            failures=self._failures,
+            lookups=self._lookups,
+            lookup_ns=self._lookup_ns,
             in_flight=sum(frontend.in_flight for frontend in self.frontends) + len(self.tunnels),
             connections=len(self.frontends) + len(self.tunnels),
+            backends=len(self.backends),
         )
-        self._apps.pop("", None)
-        self._latency, self._apps, self._components = defaultdict(int), defaultdict(int), {}
+        self._active, self._failures, self._reasons = [], [], defaultdict(int)
+        self._lookups, self._lookup_ns = [0] * (LOOKUP_STEPS + 1), 0
         return stats
+
+    def _close_account(self, endpoint: Endpoint) -> EndpointStats:
+        account: Account = endpoint.account
+        endpoint.account = None
+        return account.report(endpoint.spec, endpoint.failed_for)
 
 
 def _tick_interval(settings: WorkerSettings) -> float:

@@ -58,6 +58,7 @@ class Endpoint:
     __slots__ = (
         "_head_lines",
         "_log_fields",
+        "account",
         "address",
         "connections",
         "failed_at",
@@ -82,6 +83,8 @@ class Endpoint:
         """The pool of idle connections, made by the proxy on first use (`proxy.connections`)."""
         self._head_lines = b""
         self._log_fields: Any = None
+        self.account: Any = None
+        """What it did since the last report (`observe.accounts`), None = nothing."""
 
     @property
     def head_lines(self) -> bytes:
@@ -98,14 +101,6 @@ class Endpoint:
         if self._log_fields is None:
             self._log_fields = make(self.spec)
         return self._log_fields  # type: ignore[no-any-return]
-
-    @property
-    def component(self) -> str:
-        """The tag `component`, under which figures are kept (contract §11.4); "" without it."""
-        for name, value in self.spec.tags or ():
-            if name == "component":
-                return value
-        return ""
 
     @property
     def in_flight(self) -> int:
@@ -131,6 +126,11 @@ class Endpoint:
             self.failed_at = 0.0
             return False
         return True
+
+    @property
+    def failed_for(self) -> float:
+        """Seconds until the failure mark is old, 0 without one."""
+        return self.loads.failed_mark_seconds - (self.loads.now - self.failed_at) if self.failed else 0.0
 
     @property
     def available(self) -> bool:

@@ -194,7 +194,6 @@ def test_a_router_yml_of_2011(load_text: LoadText) -> None:
         "enable_nonprod_apps",
         "flush_apps_interval",
         "404_redirect",
-        "status.expose_all_apps",
     ]
 
 

@@ -1,0 +1,122 @@
+"""The settings of logs and figures: sections `access_log`, `logging` and `prometheus`."""
+
+from __future__ import annotations
+
+from router.config.kinds import (
+    AccessLogFields,
+    AccessLogFormat,
+    Bounds,
+    Count,
+    Flag,
+    LogLevel,
+    Path,
+    Port,
+    Redaction,
+    RemoteAddress,
+    SyslogNetwork,
+    Text,
+    TimestampFormat,
+)
+from router.config.section import Section
+
+ATTEMPT_DETAILS = (
+    "failed_attempts",
+    "failed_attempts_time",
+    "dns_time",
+    "dial_time",
+    "tls_time",
+    "backend_time",
+)
+"""What `logging.enable_attempts_details` stands for (contract 12.2)."""
+
+
+class AccessLog(Section):
+    """One record a request, to any of a file, standard output and syslog."""
+
+    # contract 12.1, 12.2
+    file: Path = ""
+    """File that lines are appended to (made with mode 0644), or a named pipe; empty = none. It may be moved away at
+    any time: within a second, or at once on SIGUSR1, lines go to a new one."""
+    stdout: Flag = False
+    """Write lines to standard output."""
+    format: AccessLogFormat = "line"
+    """`line`, as the Go router writes it, or `json`: an object a line."""
+    buffer_bytes: Count = 8388608
+    """Bytes of lines that each worker keeps while their writer is stuck; what comes then is dropped and counted."""
+    enable_streaming: Flag = False
+    """Send records to syslog at `logging.syslog_addr`."""
+
+
+class LogFormat(Section):
+    """How the router's own log looks."""
+
+    timestamp: TimestampFormat = "rfc3339"
+    """`rfc3339` (UTC) or `unix-epoch` (seconds with a fraction). The Go router's own default is `unix-epoch`.
+    """
+
+
+class Logging(Section):
+    """The router's own log on standard output, and what the access log says and leaves out."""
+
+    # contract 12.2, 12.3, 12.4
+    level: LogLevel = "debug"
+    """The lowest level that is logged: `debug`, `info`, `warn`, `error` or `fatal`."""
+    format: LogFormat = LogFormat()
+    redact_query_params: Redaction = "none"
+    """What the access log does to the query of a GET: keep it, drop it (`all`), or write its SHA-1 (`hash`).
+    """
+    disable_log_forwarded_for: Flag = False
+    """Write `-` for `x_forwarded_for` in the access log."""
+    disable_log_source_ip: Flag = False
+    """Write `-` for the client's address in the access log."""
+    extra_access_log_fields: AccessLogFields = []
+    """Fields about the attempts of a request, in this order: `backend_time`, `dial_time` (with name look-up and TLS),
+    `dns_time`, `failed_attempts`, `failed_attempts_time`, `local_address`, `tls_time`; unknown names are left out."""
+    enable_attempts_details: Flag = False
+    """The older way to ask for `failed_attempts`, `failed_attempts_time`, `dns_time`, `dial_time`, `tls_time` and
+    `backend_time`."""
+    syslog: Text = ""
+    """Name of the program in syslog records, and of the source in the router's own log."""
+    syslog_addr: RemoteAddress = "localhost:514"
+    """`host:port` of the syslog receiver."""
+    syslog_network: SyslogNetwork = "udp"
+    """`udp` or `tcp`."""
+    syslog_truncate: Count = 0
+    """Bytes to which a line is cut for syslog; 0 = not at all."""
+
+
+class Meters(Section):
+    """Upper bounds of the buckets of histograms; empty = those of the Go router."""
+
+    # contract 11.5
+    route_lookup_time_histogram_buckets: Bounds = []
+    """Nanoseconds; told apart in steps of 10000 up to 100000."""
+    gorouter_time_histogram_buckets: Bounds = []
+    """Seconds."""
+    route_registration_latency_histogram_buckets: Bounds = []
+    """Milliseconds."""
+    routing_response_latency_histogram_buckets: Bounds = []
+    """Milliseconds, for `latency`."""
+    http_latency_histogram_buckets: Bounds = []
+    """Seconds, for `http_latency_seconds`."""
+
+
+class Prometheus(Section):
+    """`/metrics`. It is also on the status port, for the status user."""
+
+    # contract 11.1, 11.5
+    enabled: Flag = False
+    """Serve `/metrics` on 127.0.0.1 at `prometheus.port` without a password."""
+    port: Port = 0
+    """TCP port of it; 0 = any free one."""
+    cert_path: Path = ""
+    """Certificate chain of it (PEM); empty = plain HTTP."""
+    key_path: Path = ""
+    """Key of `cert_path`."""
+    ca_path: Path = ""
+    """Authority that certificates of clients must come from."""
+    meters: Meters = Meters()
+    max_apps: Count = 1000
+    """Apps that have series of their own; later ones are together in the app `other`."""
+    max_endpoints: Count = 2000
+    """Endpoints that have series of their own."""

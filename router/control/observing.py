@@ -1,0 +1,155 @@
+"""Control's eyes: what workers report and control knows, and who may look at it.
+
+Here figures, dashboard, `/metrics` and the load feed are put together; each of them knows nothing of the others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import time
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import web
+
+from router.admin.pages import Pages
+from router.admin.views import Views
+from router.control.errors import StartError
+from router.control.settings import histogram_bounds
+from router.observe.metrics import Gauges, render, snapshot
+from router.observe.varz import Figures
+
+if TYPE_CHECKING:
+    from router.control.app import Control
+
+
+class Observing:
+    """Made before control starts, so that nothing that happens is missed."""
+
+    def __init__(self, control: Control) -> None:
+        self._control = control
+        config = control.config
+        self.figures = Figures()
+        self.figures.apps.max_named = config.prometheus.max_apps
+        self.figures.histograms.configure(
+            histogram_bounds(config), per_app=config.per_app_prometheus_http_metrics_reporting
+        )
+        control.log.ring = self.figures.events
+        self.views = Views(self.figures, _About(control), lambda slot: control.in_flight.total(slot))
+        self.pages = Pages(self.views, self.metrics)
+        self.metrics_port = 0
+        """The port of `/metrics` on 127.0.0.1, 0 without one."""
+        self._rendering = asyncio.Lock()
+
+    async def metrics(self) -> bytes:
+        """The text of a scrape; made in another thread, one scrape at a time."""
+        async with self._rendering:
+            config = self._control.config
+            taken = snapshot(
+                self.figures,
+                self._gauges(),
+                max_endpoints=config.prometheus.max_endpoints,
+                per_request=config.per_request_metrics_reporting,
+            )
+            return await asyncio.to_thread(render, taken)
+
+    async def listen(self) -> web.AppRunner | None:
+        """Serve `/metrics` on 127.0.0.1, if the configuration wants it. Raises StartError."""
+        config = self._control.config.prometheus
+        if not config.enabled:
+            return None
+        app = web.Application()
+        app.router.add_get("/metrics", self.pages.serve_metrics)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, "127.0.0.1", config.port, ssl_context=self._tls()).start()
+        except OSError as error:
+            await runner.cleanup()
+            raise StartError(
+                f"prometheus.port: cannot listen on 127.0.0.1 port {config.port}: {error.strerror or error};"
+                " set it to another port, or to 0 for any free one"
+            ) from error
+        self.metrics_port = int(runner.addresses[0][1])
+        return runner
+
+    def _tls(self) -> ssl.SSLContext | None:
+        """Mutual TLS where a port and a certificate are given (contract §11.1)."""
+        config = self._control.config.prometheus
+        if not config.port or not config.cert_path:
+            return None
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        try:
+            context.load_cert_chain(config.cert_path, config.key_path)
+            if config.ca_path:
+                context.load_verify_locations(config.ca_path)
+                context.verify_mode = ssl.CERT_REQUIRED
+        except (OSError, ssl.SSLError) as error:
+            raise StartError(
+                f"prometheus.cert_path, key_path, ca_path: {error.strerror or error}; name readable PEM files"
+            ) from error
+        return context
+
+    def _gauges(self) -> Gauges:
+        control = self._control
+        registry, bus = control.registry, control.bus
+        return Gauges(
+            routes=len(registry),
+            endpoints=registry.addresses,
+            ms_since_update=registry.ms_since_update,
+            workers=control.keeper.listening,
+            bus_connected=bus is not None and bus.connected,
+            healthy=control.health.healthy,
+            buffered_messages=bus.pending if bus is not None else 0,
+            dropped_messages=bus.dropped if bus is not None else 0,
+            registrations={},
+            unregistrations={},
+            pruned=0,
+        )
+
+
+class _About:
+    """What control knows, for the views."""
+
+    def __init__(self, control: Control) -> None:
+        self._control = control
+        self._started = time.monotonic()
+
+    def router(self) -> dict[str, Any]:
+        control = self._control
+        return {
+            "index": control.config.index,
+            "ip": control.identity.ip,
+            "port": control.port,
+            "healthy": control.health.healthy,
+            "reason": control.health.reason,
+            "uptime": int(time.monotonic() - self._started),
+        }
+
+    def table(self) -> dict[str, Any]:
+        registry = self._control.registry
+        return {
+            "routes": len(registry),
+            "endpoints": registry.addresses,
+            "ms_since_update": registry.ms_since_update,
+        }
+
+    def bus(self) -> dict[str, Any]:
+        bus = self._control.bus
+        if bus is None:
+            return {"configured": False, "connected": False, "servers": "", "since": 0.0, "error": ""}
+        return {
+            "configured": True,
+            "connected": bus.connected,
+            "servers": bus.servers,
+            "since": bus.since,
+            "error": "" if bus.connected else bus.last_error,
+        }
+
+    def workers(self) -> list[dict[str, Any]]:
+        keeper = self._control.keeper
+        states = [{"slot": each.slot, "pid": each.pid} for each in keeper.states()]
+        return states or [{"slot": 0, "pid": 0}]
+
+    def fleet(self) -> list[dict[str, Any]]:
+        return []

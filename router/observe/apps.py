@@ -1,0 +1,305 @@
+"""Figures per app and per endpoint, from what workers report once a second, over windows of 1, 10 and 60 seconds.
+
+Memory follows traffic, not the table: an app that had no request has nothing here, and of one that had, each second
+with requests is kept for a minute as packed bytes, 6 for each different latency. So a minute of traffic costs at most
+some 150 bytes a request, however many apps there are, and an app that falls silent shrinks to its totals.
+
+Seconds are control's: worker reports come on the whole second, and what is asked for are the complete ones before.
+"""
+
+from __future__ import annotations
+
+import struct
+import time
+from array import array
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+from router.messages import EndpointSpec, EndpointStats
+from router.observe import histogram
+from router.observe.directory import Directory
+
+WINDOWS = (1, 10, 60)
+"""Seconds."""
+MINUTE = 60
+CLASSES = ("2xx", "3xx", "4xx", "5xx", "xxx")
+FORGOTTEN_AFTER = 600
+"""Seconds of silence after which an app without endpoints is forgotten."""
+_TOP_CLIENTS = 5
+_CLIENT_SLICE = 10
+_5XX = 3
+
+_pack = struct.Struct("<HI").pack
+_iter_cells = struct.Struct("<HI").iter_unpack
+
+
+def pack_cells(cells: Mapping[int, int]) -> bytes:
+    """Cells and counts, 6 bytes each."""
+    return b"".join([_pack(cell, count) for cell, count in cells.items()])
+
+
+def unpack_cells(parts: Iterable[bytes]) -> dict[int, int]:
+    """The sum of packed cells."""
+    found: dict[int, int] = {}
+    for part in parts:
+        for cell, count in _iter_cells(part):
+            found[cell] = found.get(cell, 0) + count
+    return found
+
+
+class EndpointFigures:
+    """One endpoint of an app. `seconds` holds (second, requests, packed cells), the oldest first."""
+
+    __slots__ = ("bytes_in", "bytes_out", "classes", "failed_until", "failures", "reason", "seconds", "spec")
+
+    def __init__(self, spec: EndpointSpec) -> None:
+        self.spec = spec
+        self.classes = [0] * len(CLASSES)
+        self.bytes_in = self.bytes_out = self.failures = 0
+        self.reason = ""
+        """Why the last attempt that failed did so."""
+        self.failed_until = 0.0
+        """Monotonic second until which the endpoint is passed over."""
+        self.seconds: deque[tuple[int, int, bytes]] = deque()
+
+    def add(self, second: int, now: float, stats: EndpointStats) -> None:
+        """A worker's report."""
+        self.spec = stats.spec
+        self.classes = [a + b for a, b in zip(self.classes, stats.classes, strict=True)]
+        self.bytes_in += stats.bytes_in
+        self.bytes_out += stats.bytes_out
+        self.failures += stats.failures
+        self.reason = stats.reason or self.reason
+        if stats.failed_for:
+            self.failed_until = now + stats.failed_for
+        elif not stats.failures:
+            self.failed_until = 0.0  # this worker had an answer from it
+        self.trim(second)
+        self.seconds.append((second, sum(stats.classes), pack_cells(stats.cells)))
+
+    def trim(self, second: int) -> None:
+        """Forget what is over a minute old."""
+        seconds = self.seconds
+        while seconds and seconds[0][0] < second - MINUTE:
+            seconds.popleft()
+
+    def requests(self, second: int, window: int) -> int:
+        """Finished requests in the `window` seconds before `second`."""
+        return sum(count for when, count, _ in self.seconds if second - window <= when < second)
+
+    def cells(self, second: int, window: int) -> dict[int, int]:
+        """Latency cells of the `window` seconds before `second`."""
+        start = second - window
+        return unpack_cells(packed for when, _, packed in self.seconds if start <= when < second)
+
+
+class AppFigures:
+    """One app: totals for ever, and a ring of its last seconds."""
+
+    __slots__ = (
+        "_clients",
+        "_clients_before",
+        "_errors",
+        "_last",
+        "_requests",
+        "_slice",
+        "bytes_in",
+        "bytes_out",
+        "classes",
+        "endpoints",
+        "failures",
+        "name",
+        "named",
+    )
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.named = False
+        """Has series of its own in the metrics; decided once, so that no count moves from one series to another."""
+        self.classes = [0] * len(CLASSES)
+        self.bytes_in = self.bytes_out = self.failures = 0
+        self.endpoints: dict[str, EndpointFigures] = {}
+        """By address."""
+        self._requests = array("I", bytes(4 * (MINUTE + 4)))
+        self._errors = array("I", bytes(4 * (MINUTE + 4)))
+        self._last = 0
+        self._clients: dict[bytes, int] = {}
+        self._clients_before: dict[bytes, int] = {}
+        self._slice = 0
+
+    def add(self, second: int, now: float, stats: EndpointStats) -> None:
+        """A worker's report on one of the app's endpoints."""
+        self._move_to(second)
+        self.classes = [a + b for a, b in zip(self.classes, stats.classes, strict=True)]
+        self.bytes_in += stats.bytes_in
+        self.bytes_out += stats.bytes_out
+        self.failures += stats.failures
+        place = second % len(self._requests)
+        self._requests[place] += sum(stats.classes)
+        self._errors[place] += stats.classes[_5XX] + stats.classes[-1]
+        address = stats.spec.address
+        endpoint = self.endpoints.get(address)
+        if endpoint is None:
+            endpoint = self.endpoints[address] = EndpointFigures(stats.spec)
+        endpoint.add(second, now, stats)
+        if second // _CLIENT_SLICE != self._slice:
+            self._clients_before = self._clients if second // _CLIENT_SLICE == self._slice + 1 else {}
+            self._clients = {}
+            self._slice = second // _CLIENT_SLICE
+        for client, count in stats.clients.items():
+            self._clients[client] = self._clients.get(client, 0) + count
+
+    def _move_to(self, second: int) -> None:
+        """Empty the seconds in between, in which nothing came."""
+        size = len(self._requests)
+        for passed in range(max(self._last + 1, second - size + 1), second + 1):
+            self._requests[passed % size] = self._errors[passed % size] = 0
+        self._last = max(self._last, second)
+
+    def per_second(self, second: int, seconds: int = MINUTE) -> list[int]:
+        """Requests of each of the `seconds` before `second`, the oldest first."""
+        return self._ring(self._requests, second, seconds)
+
+    def rate(self, second: int, window: int) -> float:
+        """Requests a second."""
+        return sum(self._ring(self._requests, second, window)) / window
+
+    def error_rate(self, second: int, window: int) -> float:
+        """5xx answers, and those of no class, a second."""
+        return sum(self._ring(self._errors, second, window)) / window
+
+    def _ring(self, ring: array[int], second: int, seconds: int) -> list[int]:
+        size = len(ring)
+        oldest = self._last - size
+        return [ring[s % size] if oldest < s <= self._last else 0 for s in range(second - seconds, second)]
+
+    def cells(self, second: int, window: int) -> dict[int, int]:
+        """Latency cells of the `window` seconds before `second`."""
+        return unpack_cells(self.packed(second, window))
+
+    def packed(self, second: int, window: int) -> list[bytes]:
+        """As `cells`, packed: quick to take, to be unpacked elsewhere."""
+        start = second - window
+        return [
+            packed
+            for endpoint in self.endpoints.values()
+            for when, _, packed in endpoint.seconds
+            if start <= when < second
+        ]
+
+    def take_over(self, other: AppFigures) -> None:
+        """Add the totals of another app."""
+        self.classes = [a + b for a, b in zip(self.classes, other.classes, strict=True)]
+        self.bytes_in += other.bytes_in
+        self.bytes_out += other.bytes_out
+        self.failures += other.failures
+
+    def silent_since(self, second: int) -> bool:
+        """No request in the last minute."""
+        return self._last < second - MINUTE
+
+    def top_clients(self, second: int) -> list[tuple[str, float]]:
+        """Client addresses and their requests a second, the busiest first, over the last ten to twenty seconds."""
+        if second // _CLIENT_SLICE > self._slice + 1:
+            return []
+        counts = dict(self._clients_before)
+        for client, count in self._clients.items():
+            counts[client] = counts.get(client, 0) + count
+        span = _CLIENT_SLICE + second % _CLIENT_SLICE if self._clients_before else max(second % _CLIENT_SLICE, 1)
+        top = sorted(counts.items(), key=lambda item: -item[1])[:_TOP_CLIENTS]
+        return [(client.decode("ascii", "replace"), count / span) for client, count in top]
+
+
+class Apps:
+    """All apps with traffic."""
+
+    def __init__(self, directory: Directory, clock: Callable[[], float] = time.monotonic) -> None:
+        self.directory = directory
+        self._clock = clock
+        self._figures: dict[str, AppFigures] = {}
+        self._named = 0
+        self.max_named = 1000
+        """Apps that may have series of their own."""
+        self.departed = AppFigures("")
+        """Totals of forgotten apps that had no series of their own."""
+        self.on_state: Callable[[str, EndpointSpec, str], None] = lambda app, spec, reason: None
+        """Told when an endpoint begins to be passed over, with the reason, and when it is back, without one."""
+
+    @property
+    def second(self) -> int:
+        """The second that reports are booked in now; those before it are complete."""
+        return int(self._clock() + 0.5)
+
+    def received(self, stats: list[EndpointStats]) -> None:
+        """A worker's report."""
+        now = self._clock()
+        second = int(now + 0.5)
+        for each in stats:
+            name = self.directory.app_of(each.spec)
+            app = self._figures.get(name)
+            if app is None:
+                app = self._figures[name] = AppFigures(name)
+                app.named = self._named < self.max_named
+                self._named += app.named
+            before = app.endpoints.get(each.spec.address)
+            was_failed = before is not None and before.failed_until > now
+            app.add(second, now, each)
+            is_failed = app.endpoints[each.spec.address].failed_until > now
+            if is_failed != was_failed:
+                self.on_state(name, each.spec, each.reason if is_failed else "")
+
+    def sweep(self) -> None:
+        """Forget what is gone and silent; to be called every few seconds."""
+        second = self.second
+        for name, app in list(self._figures.items()):
+            if not app.silent_since(second):
+                continue
+            known = name in self.directory
+            if not known and app.silent_since(second - FORGOTTEN_AFTER):
+                del self._figures[name]
+                self._named -= app.named
+                if not app.named:
+                    self.departed.take_over(app)
+                continue
+            alive = {spec.address for spec in self.directory.endpoints(name)}
+            for address, endpoint in list(app.endpoints.items()):
+                endpoint.trim(second)
+                if address not in alive:
+                    del app.endpoints[address]
+
+    def get(self, name: str) -> AppFigures | None:
+        """The figures of an app, None when it had no request yet."""
+        return self._figures.get(name)
+
+    def all(self) -> list[AppFigures]:
+        """Apps that had a request since control began."""
+        return list(self._figures.values())
+
+    def names(self) -> Iterator[str]:
+        """Apps with endpoints or with traffic in the last minute."""
+        yield from self.directory.apps()
+        second = self.second
+        for name, app in list(self._figures.items()):
+            if name not in self.directory and not app.silent_since(second):
+                yield name
+
+    def state(self, figures: EndpointFigures | None) -> tuple[str, str]:
+        """Of an endpoint: `in`, or `ejected` and why."""
+        now = self._clock()
+        if figures is not None and figures.failed_until > now:
+            return "ejected", f"{figures.reason}; tried again in {figures.failed_until - now:.0f} s"
+        return "in", ""
+
+
+def latency(cells: Mapping[int, int], kind: int = histogram.TOTAL) -> dict[str, Any]:
+    """Percentiles of one kind of time in milliseconds, null without samples."""
+    counts = histogram.of_kind(cells, kind)
+    total = sum(counts.values())
+    return {
+        "samples": total,
+        **{
+            f"p{label}": round(histogram.percentile(counts, q) * 1000, 3) if total else None
+            for label, q in (("50", 0.5), ("90", 0.9), ("99", 0.99))
+        },
+    }

@@ -1,0 +1,311 @@
+"""`/metrics`: the router's figures for Prometheus (contract §11.5), names, types, labels and buckets as they are there.
+
+What the router has beyond the contract is called `router_…`. Per-app and per-endpoint series are limited in number:
+the first apps with traffic have their own, later ones share the app `other`, so that every series only rises and a sum
+over apps is true. A scrape is two steps: `snapshot` quickly takes what is needed, on control's loop; `render` makes the
+text of it and may run in another thread.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Any, NamedTuple
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.exposition import generate_latest
+from prometheus_client.registry import Collector, CollectorRegistry
+
+from router.observe import histogram
+from router.observe.apps import CLASSES, AppFigures, EndpointFigures, unpack_cells
+from router.observe.counters import Counter
+from router.observe.histograms import OTHER, Bounded
+from router.observe.varz import Figures
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+QUANTILES = ((0.5, "0.5"), (0.9, "0.9"), (0.99, "0.99"))
+
+COUNTERS: tuple[tuple[str, Counter, str], ...] = (
+    ("rejected_requests", Counter.BAD_REQUESTS, "Requests that the router refused."),
+    ("bad_gateways", Counter.BAD_GATEWAYS, "Requests that no backend answered (502)."),
+    ("backend_exhausted_conns", Counter.EXHAUSTED, "Requests refused because all backends were at their limit."),
+    ("backend_invalid_id", Counter.BACKEND_INVALID_ID, "Backend certificates with another name."),
+    ("backend_invalid_tls_cert", Counter.BACKEND_INVALID_CERT, "Backend certificates that are not trusted."),
+    ("backend_tls_handshake_failed", Counter.BACKEND_HANDSHAKE_FAILED, "TLS handshakes with backends that failed."),
+    ("websocket_upgrades", Counter.UPGRADES, "Connections that became tunnels."),
+    ("websocket_failures", Counter.UPGRADE_FAILURES, "Requests for an upgrade that came to nothing."),
+    ("router_unreadable_requests", Counter.UNREADABLE, "Requests that could not be parsed."),
+    ("router_clients_gone", Counter.CLIENT_GONE, "Requests whose client left before the end."),
+    ("router_access_log_lines", Counter.LOG_LINES, "Access log lines handed to a writer."),
+    ("router_access_log_lines_dropped", Counter.LOG_LOST, "Access log lines that no writer took."),
+)
+
+
+class Gauges(NamedTuple):
+    """What the rest of control knows."""
+
+    routes: int
+    endpoints: int
+    ms_since_update: int
+    workers: int
+    bus_connected: bool
+    healthy: bool
+    buffered_messages: int
+    dropped_messages: int
+    registrations: dict[tuple[str, str], int]
+    """(component, action) → URIs registered."""
+    unregistrations: dict[str, int]
+    pruned: int
+
+
+class _AppRow(NamedTuple):
+    app: str
+    classes: list[int]
+    bytes_in: int
+    bytes_out: int
+    failures: int
+    packed: list[bytes]
+
+
+class _EndpointRow(NamedTuple):
+    app: str
+    address: str
+    instance: str
+    classes: list[int]
+    failures: int
+    ejected: bool
+
+
+class Snapshot(NamedTuple):
+    """Everything that one scrape shows."""
+
+    counters: dict[Counter, int]
+    responses: list[int]
+    histograms: list[tuple[str, str, str, list[tuple[str, Bounded]]]]
+    """(name, help, label or "", [(value of the label, histogram)])"""
+    requests: dict[str, int]
+    reasons: dict[str, int]
+    in_flight: int
+    connections: int
+    backends: int
+    apps: list[_AppRow]
+    endpoints: list[_EndpointRow]
+    gauges: Gauges
+
+
+def snapshot(figures: Figures, gauges: Gauges, *, max_endpoints: int, per_request: bool) -> Snapshot:
+    """Take the figures of now. Totals are lists that are replaced and never changed, so that only references move."""
+    second = figures.apps.second
+    shown = [app for app in figures.apps.all() if app.named]
+    other = AppFigures(OTHER)
+    other.take_over(figures.apps.departed)
+    for app in figures.apps.all():
+        if not app.named:
+            other.take_over(app)
+    apps = [
+        _AppRow(app.name, app.classes, app.bytes_in, app.bytes_out, app.failures, app.packed(second, 10))
+        for app in shown
+    ]
+    if sum(other.classes):
+        apps.append(_AppRow(OTHER, other.classes, other.bytes_in, other.bytes_out, other.failures, []))
+    every = ((app, address, each) for app in shown for address, each in app.endpoints.items())
+    endpoints = [_endpoint_row(app, address, each, second) for app, address, each in islice(every, max_endpoints)]
+    made = figures.histograms
+    named = [
+        (
+            "route_registration_latency",
+            "Milliseconds from an endpoint's change to its registration here.",
+            "",
+            [("", made.registration)],
+        ),
+        (
+            "http_latency_seconds",
+            "Seconds from receipt to the end of the response.",
+            "source_id",
+            list(made.http_latency.items()),
+        ),
+    ]
+    if per_request:
+        named += [
+            ("route_lookup_time", "Nanoseconds of a route look-up.", "", [("", made.lookup)]),
+            ("gorouter_time", "Seconds that the router itself took.", "", [("", made.gorouter_time)]),
+            (
+                "latency",
+                "Milliseconds from receipt to the end of the response.",
+                "component",
+                list(made.latency.items()),
+            ),
+        ]
+    return Snapshot(
+        {counter: figures.total(counter) for _, counter, _ in COUNTERS},
+        [figures.total(Counter(Counter.RESPONSES_2XX + i)) for i in range(len(CLASSES))],
+        named,
+        dict(made.requests),
+        dict(figures.reasons),
+        sum(figures.in_flight.values()),
+        sum(figures.connections.values()),
+        sum(figures.backends.values()),
+        apps,
+        endpoints,
+        gauges,
+    )
+
+
+def _endpoint_row(app: AppFigures, address: str, each: EndpointFigures, now: float) -> _EndpointRow:
+    return _EndpointRow(
+        app.name, address, each.spec.instance_index, each.classes, each.failures, each.failed_until > now
+    )
+
+
+def render(taken: Snapshot) -> bytes:
+    """The text of a scrape (exposition format 0.0.4)."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Once(taken))
+    return _contract_names(generate_latest(registry))
+
+
+def _contract_names(text: bytes) -> bytes:
+    """The client library ends every counter's name with `_total`; the contract's do not all end so."""
+    for name in _PLAIN_COUNTERS:
+        text = text.replace(b"# HELP %b_total " % name, b"# HELP %b " % name, 1)
+        text = text.replace(b"# TYPE %b_total " % name, b"# TYPE %b " % name, 1)
+        text = text.replace(b"\n%b_total " % name, b"\n%b " % name).replace(b"\n%b_total{" % name, b"\n%b{" % name)
+    return text
+
+
+class _Once(Collector):
+    """Gives one snapshot."""
+
+    def __init__(self, taken: Snapshot) -> None:
+        self._taken = taken
+
+    def collect(self) -> Iterator[Metric]:
+        taken = self._taken
+        for name, counter, text in COUNTERS:
+            yield CounterMetricFamily(name, text, value=taken.counters[counter])
+        responses = CounterMetricFamily("responses", "Responses of backends by class.", labels=["status_group"])
+        for group, count in zip(CLASSES, taken.responses, strict=True):
+            responses.add_metric([group], count)
+        yield responses
+        yield _counter("total_requests", "Attempts to backends.", ["component"], _rows(taken.requests))
+        yield _counter(
+            "router_errors",
+            "Requests that ended in an error of the router's, by kind.",
+            ["reason"],
+            _rows(taken.reasons),
+        )
+        for name, text, label, members in taken.histograms:
+            family = HistogramMetricFamily(name, text, labels=[label] if label else [])
+            for value, each in members:
+                family.add_metric([value] if label else [], _buckets(each), each.total)
+            yield family
+        yield from self._gauges()
+        yield from self._apps()
+        yield from self._endpoints()
+
+    def _gauges(self) -> Iterator[Metric]:
+        taken, gauges = self._taken, self._taken.gauges
+        yield _counter("registry_message", "URIs registered.", ["component", "action"], gauges.registrations.items())
+        yield _counter("unregistry_message", "URIs unregistered.", ["component"], _rows(gauges.unregistrations))
+        yield CounterMetricFamily("routes_pruned", "Endpoints removed for age.", value=gauges.pruned)
+        for name, text, value in (
+            ("total_routes", "Routes in the table.", gauges.routes),
+            ("ms_since_last_registry_update", "Milliseconds since the last registration.", gauges.ms_since_update),
+            ("file_descriptors", "Open file descriptors of the control process.", _descriptors()),
+            ("buffered_messages", "Bus messages that wait.", gauges.buffered_messages),
+            ("total_dropped_messages", "Bus messages dropped.", gauges.dropped_messages),
+            ("router_endpoints", "Endpoints in the table.", gauges.endpoints),
+            ("router_workers", "Workers that accept connections.", gauges.workers),
+            ("router_bus_connected", "1 while the router is connected to NATS.", int(gauges.bus_connected)),
+            ("router_healthy", "1 while the router is healthy.", int(gauges.healthy)),
+            ("router_requests_in_flight", "Requests in flight.", taken.in_flight),
+            ("router_client_connections", "Open client connections.", taken.connections),
+            ("router_backend_connections", "Open connections to backends.", taken.backends),
+        ):
+            yield GaugeMetricFamily(name, text, value=value)
+
+    def _apps(self) -> Iterator[Metric]:
+        apps = self._taken.apps
+        responses = CounterMetricFamily("router_app_responses", "Responses by app and class.", labels=["app", "class"])
+        received = CounterMetricFamily("router_app_received_bytes", "Bytes of request bodies by app.", labels=["app"])
+        sent = CounterMetricFamily("router_app_sent_bytes", "Bytes of response bodies by app.", labels=["app"])
+        failed = CounterMetricFamily("router_app_failed_attempts", "Attempts that failed, by app.", labels=["app"])
+        quantiles = GaugeMetricFamily(
+            "router_app_latency_seconds", "Latency of the last ten seconds by app.", labels=["app", "quantile"]
+        )
+        for row in apps:
+            for group, count in zip(CLASSES, row.classes, strict=True):
+                if count:
+                    responses.add_metric([row.app, group], count)
+            received.add_metric([row.app], row.bytes_in)
+            sent.add_metric([row.app], row.bytes_out)
+            if row.failures:
+                failed.add_metric([row.app], row.failures)
+            if row.packed:
+                counts = histogram.of_kind(unpack_cells(row.packed), histogram.TOTAL)
+                for q, label in QUANTILES:
+                    quantiles.add_metric([row.app, label], histogram.percentile(counts, q))
+        yield from (responses, received, sent, failed, quantiles)
+
+    def _endpoints(self) -> Iterator[Metric]:
+        labels = ["app", "instance", "backend"]
+        responses = CounterMetricFamily(
+            "router_endpoint_responses", "Responses by endpoint.", labels=[*labels, "class"]
+        )
+        failed = CounterMetricFamily("router_endpoint_failed_attempts", "Attempts that failed.", labels=labels)
+        ejected = GaugeMetricFamily("router_endpoint_ejected", "1 while an endpoint is passed over.", labels=labels)
+        for row in self._taken.endpoints:
+            names = [row.app, row.instance, row.address]
+            for group, count in zip(CLASSES, row.classes, strict=True):
+                if count:
+                    responses.add_metric([*names, group], count)
+            if row.failures:
+                failed.add_metric(names, row.failures)
+                ejected.add_metric(names, int(row.ejected))
+        yield from (responses, failed, ejected)
+
+
+_PLAIN_COUNTERS = tuple(
+    name.encode()
+    for name in (
+        *(name for name, _, _ in COUNTERS if not name.startswith("router_")),
+        "responses",
+        "total_requests",
+        "registry_message",
+        "unregistry_message",
+        "routes_pruned",
+    )
+)
+"""Counters whose names in the contract have no `_total` at the end."""
+
+
+def _rows(counts: dict[str, int]) -> Iterable[tuple[tuple[str], int]]:
+    return [((name,), count) for name, count in counts.items()]
+
+
+def _counter(name: str, text: str, labels: list[str], rows: Iterable[tuple[Any, int]]) -> CounterMetricFamily:
+    family = CounterMetricFamily(name, text, labels=labels)
+    for values, count in rows:
+        family.add_metric(list(values), count)
+    return family
+
+
+def _buckets(each: Bounded) -> list[tuple[str, float]]:
+    found: list[tuple[str, float]] = []
+    seen = 0
+    for bound, count in zip(each.bounds, each.counts, strict=False):
+        seen += count
+        found.append((_bound(bound), seen))
+    return [*found, ("+Inf", seen + each.counts[-1])]
+
+
+def _bound(value: float) -> str:
+    return f"{value:g}" if value < 1e6 else str(int(value))
+
+
+def _descriptors() -> int:
+    try:
+        return len(os.listdir("/proc/self/fd"))
+    except OSError:
+        return 0

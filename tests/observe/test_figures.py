@@ -1,0 +1,227 @@
+"""Figures per app and endpoint: windows, percentiles, states, and what the metrics say of them."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from router.messages import (
+    DropEndpoint,
+    DropPool,
+    DropRoute,
+    EndpointSpec,
+    EndpointStats,
+    PutEndpoint,
+    PutPool,
+    PutRoute,
+    Stats,
+)
+from router.observe import histogram
+from router.observe.accounts import kind_of
+from router.observe.apps import Apps, latency, pack_cells, unpack_cells
+from router.observe.counters import COUNT, Counter
+from router.observe.directory import NOBODY, Directory
+from router.observe.events import Events
+from router.observe.metrics import Gauges, render, snapshot
+from router.observe.varz import Figures
+
+GAUGES = Gauges(2, 4, 100, 1, True, True, 0, 0, {("", "added"): 3}, {"": 1}, 2)
+
+
+def stats(endpoints: list[EndpointStats], **counters: int) -> Stats:
+    totals = [0] * COUNT
+    for name, value in counters.items():
+        totals[Counter[name]] = value
+    return Stats(totals, endpoints, {}, [], [0] * 11, 0, 0, 0, 0)
+
+
+def did(app: str, port: int = 1, count: int = 1, micros: int = 1000, **more: Any) -> EndpointStats:
+    spec = EndpointSpec("10.0.0.1", port, app=app, tags=(("component", "c"),))
+    cells = {histogram.bucket(micros): count}
+    values = {"bytes_in": 1, "bytes_out": 2, "failures": 0, "reason": "", "failed_for": 0.0, **more}
+    return EndpointStats(spec, [count, 0, 0, 0, 0], cells, **values)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
+def test_percentiles_are_within_two_percent(scale: float) -> None:
+    draw = random.Random(7)
+    values = sorted(int(draw.lognormvariate(8, 1) * scale) + 1 for _ in range(5000))
+    counts: dict[int, int] = {}
+    for value in values:
+        histogram.merge(counts, {histogram.bucket(value): 1})
+    for q in (0.5, 0.9, 0.99):
+        true = values[int(q * len(values)) - 1] / 1e6
+        assert histogram.percentile(counts, q) == pytest.approx(true, rel=0.02, abs=1e-6)
+
+
+def test_cells_survive_packing_and_kinds_stay_apart() -> None:
+    cells = {histogram.TOTAL + 5: 1, histogram.BACKEND + 1727: 70_000, histogram.DIAL: 2}
+    assert unpack_cells([pack_cells(cells), pack_cells(cells)]) == {cell: 2 * count for cell, count in cells.items()}
+    assert histogram.of_kind(cells, histogram.BACKEND) == {1727: 70_000}
+
+
+def test_windows_of_an_app() -> None:
+    clock = Clock()
+    apps = Apps(Directory(), clock)
+    for _ in range(20):
+        apps.received([did("a", count=10), did("a", port=2, count=5, micros=50_000)])
+        clock.now += 1
+    app = apps.get("a")
+    assert app is not None
+    second = apps.second
+    assert (app.rate(second, 1), app.rate(second, 10), app.rate(second, 60)) == (15.0, 15.0, 5.0)
+    assert latency(app.cells(second, 10))["samples"] == 150
+    assert latency(app.cells(second, 10))["p50"] == pytest.approx(1, rel=0.02)
+    assert latency(app.cells(second, 10))["p99"] == pytest.approx(50, rel=0.02)
+    assert app.per_second(second, 3) == [15, 15, 15]
+    clock.now += 30
+    assert app.rate(apps.second, 10) == 0.0
+    assert app.rate(apps.second, 60) == 5.0
+    clock.now += 60
+    assert app.per_second(apps.second) == [0] * 60
+
+
+def test_an_endpoint_is_ejected_and_comes_back() -> None:
+    clock = Clock()
+    apps = Apps(Directory(), clock)
+    told: list[tuple[str, str]] = []
+    apps.on_state = lambda app, spec, reason: told.append((app, reason))
+    apps.received([did("a", failures=1, reason="EOF", failed_for=30.0)])
+    app = apps.get("a")
+    assert app is not None
+    figures = app.endpoints["10.0.0.1:1"]
+    assert apps.state(figures) == ("ejected", "EOF; tried again in 30 s")
+    apps.received([did("a")])
+    assert apps.state(figures) == ("in", "")
+    assert told == [("a", "EOF"), ("a", "")]
+
+
+def test_silent_apps_are_forgotten_when_they_are_gone() -> None:
+    clock = Clock()
+    apps = Apps(Directory(), clock)
+    apps.directory.apply(
+        [PutEndpoint(1, 1, EndpointSpec("h", 1, app="kept")), PutPool("k", "/", "rr"), PutRoute("k", 1)]
+    )
+    apps.received([did("kept"), did("gone")])
+    clock.now += 800
+    apps.sweep()
+    assert apps.get("kept") is not None
+    assert apps.get("gone") is None
+
+
+def test_directory_follows_the_table() -> None:
+    directory = Directory()
+    one, two = EndpointSpec("h", 1, app="a"), EndpointSpec("h", 2)
+    directory.apply(
+        [
+            *(PutEndpoint(1, 11, one), PutEndpoint(2, 12, two), PutPool("k", "/", "rr"), PutPool("l", "/", "rr")),
+            *(PutRoute("k", 1), PutRoute("l", 1), PutRoute("k", 2)),
+        ]
+    )
+    assert sorted(directory.apps()) == ["a", "k"]
+    assert directory.routes("a") == ["k", "l"]
+    assert directory.endpoints("a") == {one: 11}
+    assert directory.app_of(two) == "k"
+    assert directory.has_route("a", "l")
+    new = EndpointSpec("h", 1, app="b")
+    directory.apply([PutEndpoint(3, 11, new), PutRoute("k", 3, replaces=1), DropRoute("l", 1), DropEndpoint(1)])
+    assert sorted(directory.apps()) == ["b", "k"]
+    directory.apply([DropPool("k"), DropEndpoint(2), DropEndpoint(3)])
+    assert len(directory) == 0
+    assert directory.app_of(two) == NOBODY
+
+
+def values(text: bytes) -> dict[str, float]:
+    """Series → value; a real parser has looked at the text before."""
+    assert list(text_string_to_metric_families(text.decode()))
+    lines = (line.rpartition(" ") for line in text.decode().splitlines() if not line.startswith("#"))
+    return {name: float(value) for name, _, value in lines}
+
+
+def scrape(figures: Figures) -> bytes:
+    return render(snapshot(figures, GAUGES, max_endpoints=100, per_request=True))
+
+
+def test_metrics_have_the_contracts_names_and_types() -> None:
+    figures = Figures()
+    figures.received(0, stats([did("a", micros=900)], REQUESTS=3, BAD_GATEWAYS=2, RESPONSES_2XX=1))
+    text = scrape(figures).decode()
+    kinds = dict(line.split()[2:4] for line in text.splitlines() if line.startswith("# TYPE "))
+    counters = (  # noqa: SIM905
+        "registry_message unregistry_message routes_pruned total_requests rejected_requests bad_gateways "
+        "backend_invalid_id backend_invalid_tls_cert backend_tls_handshake_failed backend_exhausted_conns "
+        "websocket_upgrades websocket_failures responses"
+    ).split()
+    gauges = "total_routes ms_since_last_registry_update file_descriptors buffered_messages total_dropped_messages"
+    histograms = "route_lookup_time gorouter_time route_registration_latency latency http_latency_seconds"
+    assert {name: kinds.get(name) for name in counters} == dict.fromkeys(counters, "counter")
+    assert {name: kinds.get(name) for name in gauges.split()} == dict.fromkeys(gauges.split(), "gauge")
+    assert {name: kinds.get(name) for name in histograms.split()} == dict.fromkeys(histograms.split(), "histogram")
+    for line in (
+        "bad_gateways 2.0",
+        'responses{status_group="2xx"} 1.0',
+        'registry_message{action="added",component=""} 3.0',
+        'total_requests{component="c"} 1.0',
+        'latency_bucket{component="c",le="1"} 1.0',
+        "routes_pruned 2.0",
+        'router_app_responses_total{app="a",class="2xx"} 1.0',
+    ):
+        assert line in text.splitlines(), line
+
+
+def test_counters_only_rise_when_a_worker_is_replaced() -> None:
+    figures = Figures()
+    figures.received(0, stats([], REQUESTS=10, RESPONSES_2XX=10))
+    before = values(scrape(figures))
+    figures.gone(0)
+    figures.received(0, stats([], REQUESTS=1, RESPONSES_2XX=1))
+    figures.received(0, stats([], REQUESTS=2, RESPONSES_2XX=2))
+    figures.received(0, stats([], REQUESTS=1, RESPONSES_2XX=1))  # replaced, and nobody said so
+    after = values(scrape(figures))
+    assert after['responses{status_group="2xx"}'] == 13.0
+    assert all(after[key] >= value for key, value in before.items() if key != "file_descriptors")
+
+
+def test_apps_beyond_the_cap_are_together_and_the_sum_is_true() -> None:
+    figures = Figures()
+    figures.apps.max_named = 2
+    for app in "abcd":
+        figures.received(0, stats([did(app, count=10)]))
+    found = values(scrape(figures))
+    series = 'router_app_responses_total{{app="{}",class="2xx"}}'
+    shown = {app: found.get(series.format(app)) for app in ("a", "b", "c", "other")}
+    assert shown == {"a": 10.0, "b": 10.0, "c": None, "other": 20.0}
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        ("unknown_route", "unknown_route"),
+        ("endpoint_failure (dial tcp 10.0.0.1:80: connect: connection refused)", "connection refused"),
+        ("endpoint_failure (EOF)", "EOF"),
+        ("endpoint_failure (tls: failed to verify certificate: x509: certificate has expired)", "certificate expired"),
+        ("endpoint_failure (something new)", "other endpoint failure"),
+    ],
+)
+def test_kinds_of_errors(error: str, kind: str) -> None:
+    assert kind_of(error) == kind
+
+
+def test_events_are_bounded_and_numbered() -> None:
+    events = Events(size=3)
+    for number in range(5):
+        events.add(1, "router", f"event-{number}", {})
+    assert [event["event"] for event in events.after()] == ["event-4", "event-3", "event-2"]
+    assert [event["event"] for event in events.after(4)] == ["event-4"]
+    assert [event["event"] for event in events.after(text="ENT-3")] == ["event-3"]
