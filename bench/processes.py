@@ -9,6 +9,7 @@ import http.client
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -95,11 +96,17 @@ def wait_until_listening(process: subprocess.Popen[bytes], port: int, output: Pa
     _wait(process, output, probe)
 
 
-def wait_until_serving(process: subprocess.Popen[bytes], port: int, host: str, output: Path) -> None:
+def wait_until_serving(
+    process: subprocess.Popen[bytes], port: int, host: str, output: Path, *, https: bool = False
+) -> None:
     """Return once a GET is answered 200."""
 
     def probe() -> str:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
+        if https:
+            unchecked = ssl._create_unverified_context()
+            connection = http.client.HTTPSConnection("127.0.0.1", port, timeout=2, context=unchecked)
+        else:
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
         try:
             connection.request("GET", "/small", headers={"Host": host})
             status = connection.getresponse().status

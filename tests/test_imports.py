@@ -46,8 +46,9 @@ MAY_IMPORT = {
     "observe (control)": SHARED | {"observe", "config"},
     "admin": SHARED | {"observe", "observe (control)", "config"},
     "control": DATA_PLANE | CONTROL_SIDE,
+    "registrar": {"config", "observe"},
     "demo": set(),
-    "cli": DATA_PLANE | CONTROL_SIDE | {"demo"},
+    "cli": DATA_PLANE | CONTROL_SIDE | {"demo", "registrar"},
 }
 """Every layer may import itself."""
 

@@ -17,12 +17,16 @@ INSTANCE_INDEX = "0"
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a proxy runs: a directory of its own, its port, the backend behind it, the cores."""
+    """Where a proxy runs: a directory of its own, its port, the backend behind it, the cores.
+
+    With `tls` it serves HTTPS: a directory with `cert.pem`, `key.pem`, and both in `pair.pem`.
+    """
 
     directory: Path
     port: int
     backend: int
     cores: Cores
+    tls: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,5 +53,5 @@ def serving(
     """Run a proxy on its core until the with block ends; begins when it answers."""
     output = place.directory / f"{place.directory.name}.out"
     with server(argv, place.cores.proxy, output, env) as process:
-        wait_until_serving(process, place.port, HOST, output)
+        wait_until_serving(process, place.port, HOST, output, https=place.tls is not None)
         yield Running(place.port, process, access_log)

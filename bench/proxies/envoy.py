@@ -72,7 +72,7 @@ def config(place: Place, log: str) -> dict[str, object]:
             "listeners": [
                 {
                     "address": address(place.port),
-                    "filter_chains": [{"filters": [{"name": "http", "typed_config": manager}]}],
+                    "filter_chains": [{"filters": [{"name": "http", "typed_config": manager}], **_tls(place)}],
                 }
             ],
             "clusters": [
@@ -86,6 +86,24 @@ def config(place: Place, log: str) -> dict[str, object]:
             ],
         }
     }
+
+
+def _tls(place: Place) -> dict[str, object]:
+    if place.tls is None:
+        return {}
+    pair = {
+        "certificate_chain": {"filename": f"{place.tls}/cert.pem"},
+        "private_key": {"filename": f"{place.tls}/key.pem"},
+    }
+    context = {
+        "@type": f"{TYPES}.transport_sockets.tls.v3.DownstreamTlsContext",
+        "common_tls_context": {
+            "tls_certificates": [pair],
+            "alpn_protocols": ["h2", "http/1.1"],
+            "tls_params": {"tls_maximum_protocol_version": "TLSv1_3"},
+        },
+    }
+    return {"transport_socket": {"name": "tls", "typed_config": context}}
 
 
 @contextmanager

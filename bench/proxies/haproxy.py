@@ -29,7 +29,7 @@ app_id:"{app}" app_index:"{index}" \
 instance_id:"{instance}" x_cf_routererror:"-"'
 
 frontend front
-  bind 127.0.0.1:{port}
+  bind 127.0.0.1:{port}{tls}
   option forwardfor
   http-request set-var(txn.id) uuid()
   http-request set-var(txn.host) req.hdr(host)
@@ -56,7 +56,14 @@ def start(place: Place) -> Iterator[Running]:
     program = find("haproxy", "apt-get install haproxy")
     path = place.directory / "haproxy.cfg"
     path.write_text(
-        CONFIG.format(port=place.port, backend=place.backend, app=APP_ID, instance=INSTANCE_ID, index=INSTANCE_INDEX)
+        CONFIG.format(
+            port=place.port,
+            backend=place.backend,
+            app=APP_ID,
+            instance=INSTANCE_ID,
+            index=INSTANCE_INDEX,
+            tls=f" ssl crt {place.tls}/pair.pem alpn h2,http/1.1" if place.tls is not None else "",
+        )
     )
     log = place.directory / f"{place.directory.name}.out"
     with serving([program, "-db", "-f", str(path)], place, log) as running:

@@ -19,7 +19,7 @@ HTTP = """
   }}
 {extra}
   server {{
-    listen 127.0.0.1:{port} backlog=1024;
+    listen 127.0.0.1:{port} backlog=1024{tls};
     keepalive_requests 1000000000;
     keepalive_timeout 1h;
     client_body_buffer_size 64k;
@@ -59,10 +59,20 @@ HEADERS = f"""\
 """
 
 
+def _tls(place: Place) -> str:
+    """What follows in the listen directive, and the lines that belong to it."""
+    if place.tls is None:
+        return ""
+    return (
+        f" ssl http2;\n    ssl_certificate {place.tls}/cert.pem;\n    ssl_certificate_key {place.tls}/key.pem;\n"
+        "    ssl_protocols TLSv1.2 TLSv1.3;\n    ssl_session_cache shared:s:10m;\n    http2_max_concurrent_streams 128"
+    )
+
+
 @contextmanager
 def start_plain(place: Place) -> Iterator[Running]:
     """nginx that only forwards."""
-    http = HTTP.format(port=place.port, backend=place.backend, extra=PLAIN, headers="")
+    http = HTTP.format(port=place.port, backend=place.backend, extra=PLAIN, headers="", tls=_tls(place))
     with serving(nginx.command(place.directory, http), place) as running:
         yield running
 
@@ -72,6 +82,6 @@ def start_like_router(place: Place) -> Iterator[Running]:
     """nginx with the router's headers and access log."""
     log = place.directory / "access.log"
     extra = LIKE_ROUTER.replace("ACCESS_LOG", str(log))
-    http = HTTP.format(port=place.port, backend=place.backend, extra=extra, headers=HEADERS)
+    http = HTTP.format(port=place.port, backend=place.backend, extra=extra, headers=HEADERS, tls=_tls(place))
     with serving(nginx.command(place.directory, http), place, log) as running:
         yield running

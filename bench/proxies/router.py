@@ -51,7 +51,15 @@ def config(place: Place, nats_port: int, log: Path) -> dict[str, object]:
         "access_log": {"file": str(log)},
         "start_response_delay_interval": "0s",
         "logging": {"level": "info"},
+        **_tls(place),
     }
+
+
+def _tls(place: Place) -> dict[str, object]:
+    if place.tls is None:
+        return {}
+    pair = {"cert_chain": f"{place.tls}/cert.pem", "private_key": f"{place.tls}/key.pem"}
+    return {"enable_ssl": True, "ssl_port": place.port, "port": free_port(), "disable_http": True, "tls_pem": [pair]}
 
 
 def registration(backend: int) -> str:
@@ -88,5 +96,5 @@ def start(place: Place) -> Iterator[Running]:
             server(router_argv, place.cores.proxy, router_out, {"PYTHONPATH": str(ROOT)}) as process,
             server(beat_argv, place.cores.load, beat_out),
         ):
-            wait_until_serving(process, place.port, HOST, router_out)
+            wait_until_serving(process, place.port, HOST, router_out, https=place.tls is not None)
             yield RunningRouter(place.port, process, log)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TextIO
 
 from router.config.load import Loaded, load
@@ -23,12 +23,12 @@ def check(config_path: str | None, overrides: Mapping[str, object], as_json: boo
         loaded = load(config_path, overrides=overrides)
     except ConfigError as error:
         if as_json:
-            _print_json(error.name, error.problems, error.warnings)
+            print_json(error.name, error.problems, error.warnings)
         else:
             report(error)
         return 1
     if as_json:
-        _print_json(loaded.name, (), loaded.warnings)
+        print_json(loaded.name, (), loaded.warnings)
     else:
         report_warnings(loaded)
         print(f"{loaded.name}: ok, {_count(len(loaded.warnings), 'warning')}")
@@ -57,17 +57,23 @@ def report(error: ConfigError, stream: TextIO | None = None) -> None:
 
 def report_warnings(loaded: Loaded, stream: TextIO | None = None) -> None:
     """Show the warnings of a usable configuration on `stream` (standard error)."""
-    _print_lines(loaded.warnings, _YELLOW, stream or sys.stderr)
+    report_notices(loaded.warnings, stream)
 
 
-def _print_lines(found: list[Problem] | list[Notice] | tuple[Notice, ...], colour: str, stream: TextIO) -> None:
+def report_notices(warnings: Sequence[Notice], stream: TextIO | None = None) -> None:
+    """Show warnings on `stream` (standard error)."""
+    _print_lines(warnings, _YELLOW, stream or sys.stderr)
+
+
+def _print_lines(found: Sequence[Problem] | Sequence[Notice], colour: str, stream: TextIO) -> None:
     coloured = stream.isatty() and not os.environ.get("NO_COLOR")
     for item in found:
         place, text = item.place.exact() if isinstance(item, Problem) else str(item.place), str(item)
         print(f"{colour}{place}{_PLAIN}{text[len(place) :]}" if coloured else text, file=stream)
 
 
-def _print_json(name: str, problems: list[Problem] | tuple[()], warnings: list[Notice] | tuple[Notice, ...]) -> None:
+def print_json(name: str, problems: Sequence[Problem], warnings: Sequence[Notice]) -> None:
+    """Write the report of a configuration file for programs."""
     report = {
         "file": name,
         "ok": not problems,

@@ -119,6 +119,18 @@ def routes(config: ConfigFile = None, json: Json = False) -> None:
 
 
 @app.command()
+def registrar(
+    config: Annotated[str, typer.Option("--config", "-c", metavar="FILE", help="The routes to register.")],
+    check: Annotated[bool, typer.Option("--check", help="Only check the file and show what would be sent.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Write findings in the file as JSON.")] = False,
+) -> None:
+    """Keep the routes of a file registered on the bus while their backends are healthy."""
+    from router.cli.registrar import registrar
+
+    raise typer.Exit(registrar(config, check, json))
+
+
+@app.command()
 def demo(
     port: Annotated[int, typer.Option(help="HTTP port.")] = 8081,
     status_port: Annotated[int, typer.Option(help="Port of health and status.")] = 8080,

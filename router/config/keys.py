@@ -79,6 +79,12 @@ def _kind_in(metadata: Sequence[object]) -> Kind:
     return next((item for item in metadata if isinstance(item, Kind)), Kind("another value"))
 
 
+def _kind_of(field: FieldInfo) -> Kind:
+    """Of the value, also where it may be None instead."""
+    either = [item for part in get_args(field.annotation) for item in getattr(part, "__metadata__", ())]
+    return _kind_in([*field.metadata, *either])
+
+
 def _walk(model: type[Section], prefix: str, attributes: tuple[str, ...]) -> Iterator[Leaf | Branch]:
     for name, field in model.model_fields.items():
         path, names = prefix + (field.alias or name), (*attributes, name)
@@ -99,13 +105,15 @@ SECTIONS: frozenset[str] = frozenset(name[:i] for name in NAMES for i, letter in
 """Every key that has keys below it, those of the model and others."""
 
 
-def kind_at(path: Sequence[str | int]) -> tuple[Kind, tuple[str, ...]]:
+def kind_at(path: Sequence[str | int], model: type[Section] = RouterConfig) -> tuple[Kind, tuple[str, ...]]:
     """What belongs at `path`, which may lead into a list, and the keys of the mapping around it."""
-    annotation: Any = RouterConfig
+    annotation: Any = model
     kind = _kind_in(())
     siblings: tuple[str, ...] = ()
     for step in path:
         if isinstance(step, int):
+            if get_origin(annotation) is not list:
+                break
             (annotation,) = get_args(annotation)
             if get_origin(annotation) is Annotated:
                 kind, annotation = _kind_in(annotation.__metadata__), annotation.__origin__
@@ -117,7 +125,7 @@ def kind_at(path: Sequence[str | int]) -> tuple[Kind, tuple[str, ...]]:
         siblings = tuple(fields)
         if step not in fields:
             break
-        kind, annotation = _kind_in(fields[step].metadata), fields[step].annotation
+        kind, annotation = _kind_of(fields[step]), fields[step].annotation
     return kind, siblings
 
 

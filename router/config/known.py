@@ -6,7 +6,7 @@ Where a user might rely on what does not happen, the row says so plainly. Contra
 
 from __future__ import annotations
 
-_NO_ROUTE_SERVICES = "requests are not sent through route services"
+_NO_ROUTE_SERVICES = "routes with a route service are answered with 502"
 _NO_ROUTING_API = "routes come from NATS only, not from the routing API"
 _NO_METRON = "metrics and logs are not sent to Loggregator"
 _NO_DRAIN = "a stopping router does not wait for its load balancer or its requests"

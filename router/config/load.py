@@ -7,7 +7,6 @@ merged key by key. Nothing in here prints, and no secret leaves here in a messag
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +17,8 @@ from pydantic_core import ErrorDetails
 from router.config import document
 from router.config.dialects import Dialect
 from router.config.duration import format_duration
-from router.config.keys import LEAVES, MBUS, kind_at, nearest
+from router.config.explain import explained, presentable, written_path
+from router.config.keys import LEAVES, MBUS
 from router.config.layers import (
     Findings,
     Given,
@@ -33,7 +33,6 @@ from router.config.model import RouterConfig, contradictions
 from router.config.problems import ConfigError, Notice, Place
 
 CLASSIC_DIRECTORY = "CLOUD_FOUNDRY_CONFIG_PATH"  # contract 13.2: holds router.yml when no file is named
-_LONGEST_SHOWN = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,18 +123,11 @@ def _explain(details: ErrorDetails, layer: Layer, findings: Findings) -> str:
     depth = next(n for n in range(len(path), 0, -1) if ".".join(map(str, path[:n])) in layer)
     key, inside = ".".join(map(str, path[:depth])), path[depth:]
     given = layer[key]
-    kind, siblings = kind_at(path)
-    name, place = _written_path(given.key, inside), given.place(inside)
-    match details["type"]:
-        case "extra_forbidden":
-            hint = nearest(str(path[-1]), {name: name for name in siblings})
-            findings.problem(name, place, None, "there is no such key", hint)
-        case "missing":
-            findings.problem(name, place, None, f"it is missing, expected {kind.expected}")
-        case _:
-            reason = str(details.get("ctx", {}).get("error", "")) if details["type"] == "value_error" else ""
-            shown = "***" if kind.secret or given.key == MBUS else _shown(given, inside, details["input"])
-            findings.problem(name, place, shown, reason or kind.expected)
+    found = explained(details)
+    shown = None
+    if found.about_value:
+        shown = "***" if found.kind.secret or given.key == MBUS else _shown(given, inside, details["input"])
+    findings.problem(_written_path(given.key, inside), given.place(inside), shown, found.expected, found.hint)
     return key
 
 
@@ -143,7 +135,7 @@ def _written_path(key: str, inside: tuple[str | int, ...]) -> str:
     """`nats.hosts[0].port`, under the name that was written; `mbus` has no insides."""
     if key == MBUS:
         return key
-    return key + "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in inside)
+    return written_path((key, *inside))
 
 
 def _shown(given: Given, inside: tuple[str | int, ...], value: object) -> str:
@@ -152,9 +144,7 @@ def _shown(given: Given, inside: tuple[str | int, ...], value: object) -> str:
         text = document.written(document.descend(given.node, inside)[0])
     else:
         text = f'"{value}"' if isinstance(value, str) else str(value)
-    text = re.sub(r"(^\"?|://).*@", r"\1***@", text, flags=re.DOTALL)
-    text = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
-    return (text if len(text) <= _LONGEST_SHOWN else text[:_LONGEST_SHOWN] + "…") or "nothing"
+    return presentable(text)
 
 
 def _derive(config: RouterConfig, origins: dict[str, str], layer: Layer, findings: Findings) -> RouterConfig:

@@ -6,11 +6,10 @@ import json
 from typing import Any
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
-from router.config.keys import kind_at, nearest
+from router.config.explain import explained, presentable, written_path
 from router.config.static import StaticRoute
-
-_LONGEST_SHOWN = 60
 
 
 class RouteError(Exception):
@@ -31,22 +30,13 @@ def read_route(body: Any) -> StaticRoute:
         raise RouteError([_explain(details) for details in error.errors(include_url=False)]) from None
 
 
-def _explain(details: Any) -> tuple[str, str]:
-    path = details["loc"]
-    field = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path).removeprefix(".")
-    kind, siblings = kind_at(("routes", 0, *path))
-    match details["type"]:
-        case "extra_forbidden":
-            hint = nearest(str(path[-1]), {name: name for name in siblings})
-            return field, "there is no such key" + (f" ({hint})" if hint else "")
-        case "missing":
-            return field, f"it is missing, expected {kind.expected}"
-    reason = str(details.get("ctx", {}).get("error", "")) if details["type"] == "value_error" else ""
-    value = details["input"]
-    shown = f"{_shown(value)} given, " if not isinstance(value, dict | list) else ""
-    return field, f"{shown}expected {reason or kind.expected}"
-
-
-def _shown(value: object) -> str:
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= _LONGEST_SHOWN else text[:_LONGEST_SHOWN] + "…"
+def _explain(details: ErrorDetails) -> tuple[str, str]:
+    found = explained(details, below=("routes", 0))
+    message = found.expected + (f" ({found.hint})" if found.hint else "")
+    if found.about_value:
+        value = details["input"]
+        shown = (
+            "" if isinstance(value, dict | list) else f"{presentable(json.dumps(value, ensure_ascii=False))} given, "
+        )
+        message = f"{shown}expected {message}"
+    return written_path(details["loc"]), message

@@ -58,6 +58,9 @@ NO_ENDPOINTS = ErrorRow(
 CONNECTION_LIMIT = ErrorRow(
     9, 503, "Connection Limit Reached", "", "Requested route ('{host}') has reached the connection limit."
 )
+ROUTE_SERVICE_UNSUPPORTED = ErrorRow(
+    10, 502, "route_service_unsupported", "", "Support for route services is disabled."
+)
 HEAD_TOO_LARGE = ErrorRow(31, 431, "max-request-size-exceeded", "", "")
 
 ENDPOINT_FAILURES = {

@@ -1,7 +1,8 @@
 """HTTP/2 header fields and what this router makes of them: requests in, response fields out (RFC 9113 §8). No I/O.
 
-The `h2` library has checked the shape of a header block (pseudo-headers, lower case, no connection headers). A request
-is written to HTTP/1.1 backends as text, so here nothing passes that could end a line or mean another host.
+A header block has to keep the rules of RFC 9113 §8.2 and §8.3: pseudo-headers first and once each, names in lower
+case, no header that speaks of a connection. The request is written to HTTP/1.1 backends as text, so nothing passes
+that could end a line or mean another host.
 """
 
 from __future__ import annotations
@@ -11,11 +12,13 @@ from collections.abc import Iterable
 
 from router.http.headers import REQUEST_RULES, RESPONSE_RULES, unsafe_trailer
 from router.http.message import CHUNKED, NO_BODY, BadMessage, HeaderList, Rule, RuleBook, content_length, header_text
-from router.http.request import HOST_KEYS, TOKEN, RequestHead
+from router.http.request import BODY_EXPECTED, HOST_KEYS, TOKEN, RequestHead
 from router.http.response import ResponseHead
 
 _NO_OPTIONS: frozenset[bytes] = frozenset()
 _VALUE = re.compile(rb"[^\x00-\x08\x0a-\x1f\x7f]*\Z")
+_NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9a-z-]+\Z")
+_PSEUDO = frozenset((b":method", b":scheme", b":authority", b":path"))
 _TARGET = re.compile(rb"/[\x21-\x7e\x80-\xff]*\Z")
 _SINGLE = frozenset((b"host", b"content-length"))
 _ONLY_HTTP1 = frozenset((b"connection", b"transfer-encoding", b"upgrade", b"keep-alive", b"proxy-connection"))
@@ -38,10 +41,14 @@ class FieldReader:
             name, value = field[0], field[1]
             size += len(name) + len(value) + 4
             if name[:1] == b":":
+                if name not in _PSEUDO or name in pseudo or count:
+                    raise BadMessage(400, "a pseudo-header that is unknown, repeated or late")
                 pseudo[name] = value
                 continue
-            if not TOKEN.match(name) or not _VALUE.match(value):
+            if not _NAME.match(name) or not _VALUE.match(value):
                 raise BadMessage(400, "a header with characters that can't be in one")
+            if name in _ONLY_HTTP1 or (name == b"te" and value != b"trailers"):
+                raise BadMessage(400, "a header that HTTP/2 does not have")
             count += 1
             if name == b"cookie":  # RFC 9113 §8.2.3: in HTTP/1.1 they are one
                 crumbs.append(value)
@@ -74,8 +81,8 @@ class FieldReader:
         method, target = pseudo.get(b":method", b""), pseudo.get(b":path", b"")
         if method == b"CONNECT":
             raise BadMessage(405, "CONNECT is not supported")
-        if not TOKEN.match(method):
-            raise BadMessage(400, "invalid method")
+        if not TOKEN.match(method) or b":scheme" not in pseudo:
+            raise BadMessage(400, "invalid method, or no scheme")
         if (not _TARGET.match(target) and not (target == b"*" and method == b"OPTIONS")) or b"#" in target:
             raise BadMessage(400, "invalid request target")
         authority, host = pseudo.get(b":authority"), noted.get(b"host")
@@ -111,8 +118,8 @@ def response_head(fields: Iterable[tuple[bytes, bytes]], ended: bool, method: by
         if name == b":status":
             head.status = int(value) if len(value) == 3 and value.isdigit() else 0
             continue
-        if not TOKEN.match(name) or not _VALUE.match(value):
-            raise BadMessage(502, "a header with characters that can't be in one")
+        if not _NAME.match(name) or not _VALUE.match(value) or name in _ONLY_HTTP1:
+            raise BadMessage(502, "a header that HTTP/2 does not have")
         rule = _RESPONSE_RULES[name]
         if rule is None or rule.passed:
             headers.append((name, value))
@@ -135,16 +142,20 @@ def response_head(fields: Iterable[tuple[bytes, bytes]], ended: bool, method: by
     return head
 
 
-def request_fields(head: bytes) -> HeaderList:
-    """The fields of a request head that was written for HTTP/1.1, from its line to its empty line."""
-    line, _, lines = head.partition(b"\r\n")
-    method, target, _ = line.split(b" ")
-    fields = [(b":method", method), (b":scheme", b"https"), (b":path", target)]
-    for name, value in fields_of(lines):
-        if name == b"host":
-            fields.insert(2, (b":authority", value))
-        elif name not in _ONLY_HTTP1:
-            fields.append((name, value))
+def request_fields(request: RequestHead, lines: bytes, takes_trailers: bool) -> HeaderList:
+    """The fields of a request to a backend; `lines` are the header lines that the router adds."""
+    fields = [
+        (b":method", request.method),
+        (b":scheme", b"https"),
+        (b":authority", request.raw_host),
+        (b":path", request.target),
+        *[(name.lower(), value) for name, value in request.headers],
+        *fields_of(lines),
+    ]
+    if request.body > 0 or (request.body == NO_BODY and request.method in BODY_EXPECTED):
+        fields.append((b"content-length", b"%d" % request.body))
+    if takes_trailers:
+        fields.append((b"te", b"trailers"))
     return fields
 
 
@@ -153,7 +164,7 @@ def safe_trailers(fields: Iterable[tuple[bytes, bytes]]) -> HeaderList:
     return [
         (field[0], field[1])
         for field in fields
-        if TOKEN.match(field[0]) and _VALUE.match(field[1]) and not unsafe_trailer(field[0])
+        if _NAME.match(field[0]) and _VALUE.match(field[1]) and not unsafe_trailer(field[0])
     ]
 
 

@@ -35,6 +35,7 @@ TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
 _ABSOLUTE = re.compile(rb"[Hh][Tt][Tt][Pp][Ss]?://([^/?#]*)(.*)\Z", re.DOTALL)
 _VERSIONS = {b" HTTP/1.1": b"1.1", b" HTTP/1.0": b"1.0"}
 _NO_OPTIONS: frozenset[bytes] = frozenset()
+_UPGRADE = frozenset((b"upgrade",))
 _SINGLE = frozenset((b"host", b"content-length"))
 BODY_EXPECTED = frozenset((b"POST", b"PUT", b"PATCH"))
 """Methods that say so when they have no body (contract §5.2)."""
@@ -254,7 +255,10 @@ class RequestParser:
             request.headers = headers
             keep = version == b"1.1"
         else:
-            options = request.options = CONNECTION_OPTIONS[connection]
+            options = CONNECTION_OPTIONS[connection]
+            if version == b"1.0":  # RFC 9110 §7.8: HTTP/1.0 can't ask for another protocol
+                options -= _UPGRADE
+            request.options = options
             request.headers = headers if options <= OWN_OPTIONS else without_named(headers, options)
             keep = b"close" not in options and (version == b"1.1" or b"keep-alive" in options)
         request.keep_alive = keep

@@ -1,9 +1,10 @@
 """One HTTP/1.1 connection to a backend.
 
-It is given requests one after the other (`start`, `send_body`, `finish`) and tells the exchange what comes back
-(`response_head`, `response_body`, `response_complete`, `attempt_failed`). It knows of its exchange and of nothing in
-front of it. When a response is complete and the connection good for another, it goes back to the endpoint's idle ones
-before the exchange learns of it, so that the next request can have it at once.
+It is given requests one after the other (`start`, `send_body`, `finish`), builds their heads and frames their bodies
+(RFC 9112 §6, contract §5.2), and tells the exchange what comes back (`response_head`, `response_body`,
+`response_complete`, `attempt_failed`). It knows of its exchange and of nothing in front of it. When a response is
+complete and the connection good for another, it goes back to the endpoint's idle ones before the exchange learns of
+it, so that the next request can have it at once.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, cast
 
 from router.http.framing import ChunkedReader, chunk, last_chunk
 from router.http.message import CHUNKED, NO_BODY, UNTIL_CLOSE, BadMessage, HeaderList
+from router.http.request import BODY_EXPECTED
 from router.http.response import ResponseHead
 from router.proxy.attempts import Failure, Retry, lost, malformed
 from router.proxy.bulk import HIGH_WATER, LONG, BulkReader
@@ -49,8 +51,8 @@ class BackendH1(asyncio.Protocol):
         # per request
         "_buffer",
         "_bulk",
+        "_chunking",
         "_chunks",
-        "_framed",
         "_in_one",
         "_keep",
         "_left",
@@ -72,9 +74,9 @@ class BackendH1(asyncio.Protocol):
         self.exchange: Exchange | None = None
         self._buffer = b""
         self._bulk: BulkReader | None = None
-        self._chunks: ChunkedReader | None = None
-        self._framed = False
+        self._chunking = False
         """The request's body goes out in chunks."""
+        self._chunks: ChunkedReader | None = None
         self._in_one = False
         self._keep = False
         self._left = 0
@@ -86,31 +88,56 @@ class BackendH1(asyncio.Protocol):
 
     # -------------------------------------------------------- from the exchange
 
-    def start(self, exchange: Exchange, head: bytes, body: list[bytes]) -> None:
-        """Send a request's head, with what there is of its body; the answer goes to `exchange`."""
+    def start(self, exchange: Exchange, body: bytes) -> None:
+        """Send the request of `exchange`: its head, with what there is of its body. The answer goes to `exchange`."""
         self.exchange = exchange
-        self._sent = False
-        self._framed = exchange.request.body == CHUNKED
-        data = head + b"".join(map(chunk, body) if self._framed else body)
+        request = exchange.request
+        self._sent = exchange.request_done
+        if request.body == NO_BODY:
+            self._chunking = False
+            framing = b"Content-Length: 0\r\n" if request.method in BODY_EXPECTED else b""
+        elif request.body == CHUNKED:
+            self._chunking = True
+            framing = b"Transfer-Encoding: chunked\r\n"
+            if body:
+                body = chunk(body)
+            if self._sent:
+                body += last_chunk(exchange.request_trailers)
+        else:
+            self._chunking = False
+            framing = b"Content-Length: %d\r\n" % request.body
+        data = b"".join(
+            (
+                request.method,
+                b" ",
+                request.target,
+                b" HTTP/1.1\r\nHost: ",
+                request.raw_host,
+                b"\r\n",
+                request.text,
+                exchange.lines,
+                framing,
+                b"TE: trailers\r\n" if b"te" in request.noted and exchange.takes_trailers else b"",
+                b"Connection: Upgrade\r\nUpgrade: %b\r\n" % exchange.upgrade
+                if exchange.upgrade
+                else self.plane.backend_connection_line,
+                exchange.endpoint.head_lines,  # type: ignore[union-attr]
+                body,
+            )
+        )
         self._in_one = len(data) <= ONE_WRITE
         self.transport.write(data)
-
-    def send_whole(self, exchange: Exchange, head: bytes) -> None:
-        """Send a request that is only a head."""
-        self.exchange = exchange
-        self._sent = True
-        self._in_one = True
-        self.transport.write(head)
 
     def send_body(self, data: bytes) -> None:
         """Send bytes of the request's body."""
         self._in_one = False
-        self.transport.write(chunk(data) if self._framed else data)
+        self.transport.write(chunk(data) if self._chunking else data)
 
     def finish(self, trailers: HeaderList) -> None:
         """The request is complete, with these trailers."""
         self._sent = True
-        if self._framed:
+        if self._chunking:
+            self._in_one = False
             self.transport.write(last_chunk(trailers))
 
     def abort(self) -> None:

@@ -67,19 +67,18 @@ class BackendStream(H2Stream):
 
     # -------------------------------------------------------- from the exchange
 
-    def send_whole(self, exchange: Exchange, head: bytes) -> None:
-        """Send a request that is only a head."""
-        self.start(exchange, head, [])
-        self.end([])
-
-    def start(self, exchange: Exchange, head: bytes, body: list[bytes]) -> None:
-        """Send a request's head, with what there is of its body; the answer goes to `exchange`."""
+    def start(self, exchange: Exchange, body: bytes) -> None:
+        """Send the request of `exchange`: its head, with what there is of its body. The answer goes to `exchange`."""
         self.exchange = exchange
         if not self.connection.open(self):
             self.exchange = None
             exchange.plane.loop.call_soon(_not_sent, exchange)
             return
-        self.begin(request_fields(head), b"".join(body))
+        request = exchange.request
+        lines = exchange.lines + exchange.endpoint.head_lines  # type: ignore[union-attr]
+        self.begin(request_fields(request, lines, exchange.takes_trailers), body)
+        if exchange.request_done:
+            self.end(exchange.request_trailers)
 
     def send_body(self, data: bytes) -> None:
         """Send bytes of the request's body."""

@@ -4,6 +4,9 @@ The frontend tells what the client does (`start`, `request_body`, `request_compl
 came back (`response_head`, `response_body`, `response_complete`, `attempt_failed`); the exchange routes, picks,
 repeats, and commands both (`send_head`, `send_body`, `finish`, `abort`). At its end it is accounted for exactly once.
 
+It knows no protocol: what the router itself says in a head is passed to both sides as header lines (`Name: value`, each
+with CRLF), bodies as payload; how a message is framed, and what that needs in its head, is theirs.
+
 The way of a plain request is kept flat and long on purpose: it is what a worker spends its time on.
 """
 
@@ -18,7 +21,7 @@ from router.http import errors
 from router.http.forwarded import forwarded_proto
 from router.http.instance import APP_INSTANCE, PROCESS_INSTANCE, wanted
 from router.http.message import CHUNKED, NO_BODY, HeaderList
-from router.http.request import BODY_EXPECTED, RequestHead
+from router.http.request import RequestHead
 from router.http.response import ResponseHead
 from router.observe.counters import Counter
 from router.proxy.attempts import IDEMPOTENT, NOTHING_TO_CHOOSE, TIMED_OUT, Failure, Retry
@@ -47,9 +50,7 @@ class Exchange:
         "_dialling",
         "_finished",
         "_fresh",
-        "_lines",
         "_replay",
-        "_trailers",
         "_tried",
         "attempt",
         "backend",
@@ -66,6 +67,7 @@ class Exchange:
         "forwarded_proto",
         "frontend",
         "head_at",
+        "lines",
         "local_address",
         "plane",
         "pool",
@@ -73,6 +75,7 @@ class Exchange:
         "request",
         "request_done",
         "request_id",
+        "request_trailers",
         "responding",
         "router_error",
         "scratch",
@@ -99,6 +102,9 @@ class Exchange:
         """Our end of the backend connection, if the access log wants it."""
         self.request_id = plane.request_ids.next()
         self.request_done = request.body == NO_BODY
+        self.request_trailers: HeaderList = []
+        self.lines = b""
+        """What the router adds to the request's head, but for the endpoint's own lines."""
         self.pool: Pool | None = None
         self.endpoint: Endpoint | None = None
         self.backend: Backend | None = None
@@ -125,11 +131,8 @@ class Exchange:
         self._finished = False
         self._fresh = False
         """The next attempt is not made on a connection that has been idle."""
-        self._lines = b""
         self._replay: list[bytes] | None = []
         """The request body so far, for an attempt that is still to come; None = too long to be kept."""
-        self._trailers: HeaderList = []
-        """Those of the request, once it is complete."""
         self._tried: set[str] | None = None
 
     def header(self, name: bytes) -> bytes | None:
@@ -181,27 +184,16 @@ class Exchange:
         if not pool.endpoints:
             self._refuse(errors.NO_ENDPOINTS)
             return
+        if pool.route_services:
+            # What stands before the app by its owner's will is never gone around.
+            self._refuse(errors.ROUTE_SERVICE_UNSUPPORTED)
+            return
         self.pool = pool
         sent = noted.get(b"x-forwarded-for")
         xff = self.forwarded_for = b"%b, %b" % (sent, self.client) if sent else self.client
         proto = self.forwarded_proto = forwarded_proto(noted.get(b"x-forwarded-proto"), self.frontend.secure, settings)
-        if request.body == NO_BODY:
-            framing = b"Content-Length: 0\r\n" if request.method in BODY_EXPECTED else b""
-        elif request.body == CHUNKED:
-            framing = b"Transfer-Encoding: chunked\r\n"
-            if b"trailer" in noted:
-                framing += b"Trailer: %b\r\n" % noted[b"trailer"]
-        else:
-            framing = b"Content-Length: %d\r\n" % request.body
-        self._lines = b"".join(
+        self.lines = b"".join(
             (
-                request.method,
-                b" ",
-                request.target,
-                b" HTTP/1.1\r\nHost: ",
-                request.raw_host,
-                b"\r\n",
-                request.text,
                 b"X-Forwarded-For: ",
                 xff,
                 b"\r\nX-Forwarded-Proto: ",
@@ -212,11 +204,14 @@ class Exchange:
                 self.request_id,
                 b"\r\n",
                 plane.client_cert_line(noted, self.frontend) if plane.client_cert_mode else b"",
-                framing,
-                b"TE: trailers\r\n" if b"te" in noted and self.takes_trailers else b"",
-                self._upgrade_lines() if b"upgrade" in request.options else plane.backend_connection_line,
             )
         )
+        if b"trailer" in noted and request.body == CHUNKED:
+            self.lines += b"Trailer: %b\r\n" % noted[b"trailer"]
+        if b"upgrade" in request.options and self.request_done:
+            token = noted.get(b"upgrade", b"").lower()
+            if token in plane.upgrades:  # else the request goes on without (RFC 9110 §7.8)
+                self.upgrade = token
         if b"expect" in noted and not self.request_done:
             self.continue_by = plane.clock.now + CONTINUE_WAIT
         if b"cookie" in noted:
@@ -239,14 +234,6 @@ class Exchange:
             self._answer(errors.error_answer(want.missing, host, (), want.guid, want.number or ""))
         return chosen
 
-    def _upgrade_lines(self) -> bytes:
-        """Pass an upgrade on if it is one that we tunnel; else the request goes on without (RFC 9110 §7.8)."""
-        token = self.request.noted.get(b"upgrade", b"").lower()
-        if token in self.plane.upgrades and self.request.version == b"1.1" and self.request_done:
-            self.upgrade = token
-            return b"Connection: Upgrade\r\nUpgrade: %b\r\n" % token
-        return self.plane.backend_connection_line
-
     def request_body(self, data: bytes) -> None:
         """Bytes of the request body, framing taken off."""
         self.bytes_in += len(data)
@@ -267,8 +254,8 @@ class Exchange:
     def request_complete(self, trailers: HeaderList) -> None:
         """The client has sent its whole request."""
         self.request_done = True
+        self.request_trailers = trailers
         self.continue_by = 0.0
-        self._trailers = trailers
         if self.backend is not None:
             self.backend.finish(trailers)
 
@@ -391,17 +378,12 @@ class Exchange:
 
     def _send(self, backend: Backend) -> None:
         self.backend = backend
-        head = self._lines + self.endpoint.head_lines  # type: ignore[union-attr]
-        if self.request.body == NO_BODY:
-            backend.send_whole(self, head)
-            return
-        assert self._replay is not None
-        backend.start(self, head, self._replay)
+        replay = self._replay
+        assert replay is not None
+        backend.start(self, b"".join(replay) if replay else b"")
         if self.bytes_in > self.plane.settings.replay_bytes:
             self._replay = None
             self.frontend.resume_reading()
-        if self.request_done:
-            backend.finish(self._trailers)
 
     def attempt_failed(self, failure: Failure, *, stale: bool) -> None:
         """The attempt came to nothing. `stale`: on a connection that had been idle, and no byte came back."""
@@ -476,8 +458,7 @@ class Exchange:
     def interim_head(self, head: ResponseHead) -> None:
         """A 1xx from the backend: passed on (contract §5.5)."""
         self.continue_by = 0.0
-        if self.request.version != b"1.0":
-            self.frontend.send_interim(head)
+        self.frontend.send_interim(head)
 
     def switched(self, head: ResponseHead, data: bytes) -> bool:
         """The backend's 101, with the first bytes behind it. False: it is not what was asked for."""
@@ -491,9 +472,7 @@ class Exchange:
         self.head_at = time_ns()
         self.plane.counters[Counter.UPGRADES] += 1
         self.status = 101
-        lines = b"Connection: Upgrade\r\nUpgrade: %b\r\n" % self.upgrade
-        if b"x-vcap-request-id" not in head.noted:
-            lines += b"X-Vcap-Request-Id: %b\r\n" % self.request_id
+        lines = b"" if b"x-vcap-request-id" in head.noted else b"X-Vcap-Request-Id: %b\r\n" % self.request_id
         self.frontend.open_tunnel(self, head, lines, data, backend)
         return True
 

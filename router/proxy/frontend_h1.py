@@ -280,14 +280,16 @@ class FrontendH1(asyncio.Protocol):
     # -------------------------------------------------------- from the exchange
 
     def send_interim(self, head: ResponseHead) -> None:
-        """A 1xx response."""
-        self.transport.write(b"%b%b\r\n" % (STATUS_LINES[head.status], head.text))
+        """A 1xx response; HTTP/1.0 knows none (RFC 9110 §15.2)."""
+        if self.exchange is not None and self.exchange.request.version != b"1.0":
+            self.transport.write(b"%b%b\r\n" % (STATUS_LINES[head.status], head.text))
 
     def open_tunnel(
         self, exchange: Exchange, head: ResponseHead, lines: bytes, data: bytes, backend: BackendH1
     ) -> None:
         """Send the 101 and join the two connections; bytes that either side sent early are not lost."""
-        self.transport.write(b"%b%b%b\r\n%b" % (STATUS_LINES[101], head.text, lines, data))
+        upgrade = b"Connection: Upgrade\r\nUpgrade: %b\r\n" % exchange.upgrade
+        self.transport.write(b"".join((STATUS_LINES[101], head.text, upgrade, lines, b"\r\n", data)))
         early, self._buffer = self._buffer, b""
         self.exchange = None
         self.plane.frontends.pop(self, None)

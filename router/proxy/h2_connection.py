@@ -18,6 +18,7 @@ from h2.exceptions import H2Error
 from h2.settings import SettingCodes, Settings
 from hyperframe.frame import Frame, GoAwayFrame
 
+from router.http.hpack import Encoder
 from router.http.message import HeaderList
 from router.proxy.bulk import HIGH_WATER
 
@@ -201,7 +202,15 @@ class H2Peer(asyncio.Protocol, Generic[Stream]):
         self.transport: asyncio.Transport
         self.streams: dict[int, Stream] = {}
         self._conn: H2Connection = _Connection(
-            H2Configuration(client_side=client_side, header_encoding=None, validate_outbound_headers=False)
+            H2Configuration(
+                client_side=client_side,
+                header_encoding=None,
+                # Header blocks are written by ourselves, and read strictly in `http.h2_fields`.
+                validate_outbound_headers=False,
+                normalize_outbound_headers=False,
+                validate_inbound_headers=False,
+                normalize_inbound_headers=False,
+            )
         )
         self._conn.local_settings = Settings(
             client=client_side,
@@ -212,6 +221,7 @@ class H2Peer(asyncio.Protocol, Generic[Stream]):
             },
         )
         self._conn.decoder.max_header_list_size = largest_head
+        self._conn.encoder = Encoder()  # type: ignore[assignment]
         self._dirty: dict[Stream, None] = {}
         self._flushing = False
         self._full = False

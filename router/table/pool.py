@@ -20,6 +20,7 @@ class Pool:
         "endpoints",
         "key",
         "options",
+        "route_services",
         "settle",
         "strategy",
         "version",
@@ -34,6 +35,8 @@ class Pool:
         self.algorithm = algorithm
         self.options = options
         self.endpoints: list[Endpoint] = []
+        self.route_services = 0
+        """Endpoints that were registered with the URL of a route service: no request may go around that."""
         self._by_instance: dict[str, Endpoint] | None = None
         self.version = 0
         """Goes up with every change of `endpoints`; what a strategy derives from them holds while it stays."""
@@ -53,11 +56,13 @@ class Pool:
         self._by_instance = None
         if endpoint.weight != 1:
             self.weighted = True
+        self.route_services += bool(endpoint.spec.route_service_url)
         if replaces:
             for i, old in enumerate(self.endpoints):
                 if old.id == replaces:
                     endpoint.succeed(old)
                     self.endpoints[i] = endpoint
+                    self.route_services -= bool(old.spec.route_service_url)
                     return
         self.endpoints.append(endpoint)
 
@@ -69,6 +74,7 @@ class Pool:
                 del self.endpoints[i]
                 self.version += 1
                 self.weighted = self.weighted and any(e.weight != 1 for e in self.endpoints)
+                self.route_services -= bool(endpoint.spec.route_service_url)
                 return
 
     def instance(self, name: str) -> Endpoint | None:
@@ -84,4 +90,5 @@ class Pool:
         part = Pool(self.key, self.context_path, self.algorithm, strategy, self.options)
         part.endpoints = [endpoint for endpoint in self.endpoints if wanted(endpoint.spec)]
         part.weighted = self.weighted
+        part.route_services = self.route_services
         return part

@@ -1,0 +1,215 @@
+"""The registering party (contract §15): keeps routes in the tables of all routers for as long as their backends live.
+
+Each route has its own task: check, then register or unregister, then wait for the interval or for a router that starts.
+NATS may come late or go: what can't be sent now is sent with the next interval. At the end every route is unregistered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import ssl
+import uuid
+from contextlib import suppress
+from typing import Any
+
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.errors import Error as NatsError
+
+from router.observe.log import Limiter, Log
+from router.registrar.address import check_address, is_here, own_address
+from router.registrar.config import RegistrarConfig, Route
+from router.registrar.health import unhealthy
+
+RECONNECT_WAIT = 2  # seconds (contract §15.3)
+PING_INTERVAL = 20  # seconds
+LAST_WORDS = 2.0
+"""Seconds that the last messages have."""
+
+
+class TlsError(Exception):
+    """A certificate, key or authority of `nats_mtls_config` that can't be used."""
+
+
+class Registrar:
+    """All routes of one configuration. Raises AddressError and TlsError when they can't be announced."""
+
+    def __init__(self, config: RegistrarConfig, log: Log) -> None:
+        self._config = config
+        self._log = log
+        self._client = Client()
+        self._tls = _tls_context(config)
+        self._trying = Limiter(5.0)
+        self._error = ""
+        self._tasks: list[asyncio.Task[Any]] = []
+        servers = [server.host.rpartition(":")[0].strip("[]") for server in config.message_bus_servers]
+        instance = str(uuid.uuid4())
+        self.routes = [_Registered(route, self._message(route, servers, instance)) for route in config.routes]
+
+    def _message(self, route: Route, servers: list[str], instance: str) -> dict[str, Any]:
+        config = self._config
+        host = route.host or config.host
+        if host is None:
+            target = config.local_route or next((name for name in servers if not is_here(name)), servers[0])
+            host = own_address(target)
+        check_address(route.name, host, servers, config.allow_loopback)
+        about = {
+            "port": route.port,
+            "tls_port": route.tls_port,
+            "protocol": route.protocol,
+            "route_service_url": route.route_service_url,
+            "server_cert_domain_san": route.server_cert_domain_san,
+            "availability_zone": config.availability_zone,
+            "options": route.options.model_dump(mode="json", exclude_defaults=True),
+        }
+        return {
+            "uris": route.uris,
+            "host": host,
+            "tags": route.tags,
+            "private_instance_id": instance,
+            **{key: value for key, value in about.items() if value},
+        }
+
+    # -------------------------------------------------------- life
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Register until `stop` is set, then unregister everything."""
+        loop = asyncio.get_running_loop()
+        connecting: asyncio.Task[Any] = loop.create_task(self._connect())
+        stopping: asyncio.Task[Any] = loop.create_task(stop.wait())
+        try:
+            await asyncio.wait({connecting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if connecting.done():
+                connecting.result()
+                self._tasks = [loop.create_task(self._keep(route)) for route in self.routes]
+                await asyncio.wait({stopping, *self._tasks}, return_when=asyncio.FIRST_COMPLETED)
+                for task in self._tasks:
+                    if task.done():
+                        task.result()
+        finally:
+            for task in (connecting, stopping, *self._tasks):
+                task.cancel()
+            await asyncio.wait({connecting, stopping, *self._tasks})
+            await self._leave()
+
+    async def _connect(self) -> None:
+        servers = self._config.message_bus_servers
+        credentials = {server.host: (server.user, server.password.get_secret_value()) for server in servers}
+
+        def of_current(which: int) -> str:
+            # Each server has its own; the client asks when it has chosen one.
+            chosen = self._client._current_server
+            return credentials.get(chosen.uri.netloc if chosen is not None else "", ("", ""))[which]
+
+        scheme = "tls" if self._tls is not None else "nats"
+        await self._client.connect(
+            servers=[f"{scheme}://{server.host}" for server in servers],
+            user=(lambda: of_current(0)) if any(server.user for server in servers) else None,
+            password=(lambda: of_current(1)) if any(server.user for server in servers) else None,
+            tls=self._tls,
+            name="router registrar",
+            connect_timeout=2,
+            reconnect_time_wait=RECONNECT_WAIT,
+            max_reconnect_attempts=-1,
+            ping_interval=PING_INTERVAL,
+            max_outstanding_pings=2,
+            error_cb=self._failed,
+            disconnected_cb=self._disconnected,
+            reconnected_cb=self._reconnected,
+        )
+        await self._client.subscribe("router.start", cb=self._router_started)
+        self._log.info("nats-connection-successful", addr=self._address())
+
+    async def _leave(self) -> None:
+        with suppress(NatsError, OSError, TimeoutError):
+            async with asyncio.timeout(LAST_WORDS):
+                if self._client.is_connected:
+                    for route in self.routes:
+                        await self._client.publish("router.unregister", route.payload)
+                    await self._client.flush()
+                    self._log.info("unregistered", routes=[route.route.name for route in self.routes])
+        with suppress(NatsError, OSError, TimeoutError):
+            await self._client.close()
+
+    # -------------------------------------------------------- a route
+
+    async def _keep(self, registered: _Registered) -> None:
+        route = registered.route
+        while True:
+            registered.wake.clear()
+            await self._announce(registered)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(registered.wake.wait(), route.registration_interval)
+
+    async def _announce(self, registered: _Registered) -> None:
+        route, check = registered.route, registered.route.health_check
+        reason = "" if check is None else await unhealthy(check, check.timeout or route.registration_interval / 2)
+        if reason:
+            if registered.healthy is not False:
+                self._log.error("route-unhealthy", name=route.name, check=check and check.name, reason=reason)
+                registered.unregistered = 0
+            registered.healthy = False
+            if registered.unregistered >= self._config.unregistration_message_limit:
+                return
+            registered.unregistered += 1
+        elif registered.healthy is not True:
+            registered.healthy = True
+            self._log.info("route-registered", name=route.name, uris=route.uris, host=registered.host)
+        await self._publish("router.unregister" if reason else "router.register", registered.payload)
+
+    async def _publish(self, subject: str, payload: bytes) -> None:
+        if self._client.is_connected:  # else nats-py would keep it, and send what is no longer true
+            with suppress(NatsError, OSError):
+                await self._client.publish(subject, payload)
+
+    # -------------------------------------------------------- what nats-py tells
+
+    async def _router_started(self, message: Msg) -> None:
+        for route in self.routes:
+            route.wake.set()
+
+    async def _failed(self, error: Exception) -> None:
+        self._error = str(error) or type(error).__name__
+        if not self._client.is_connected and self._trying.allow("trying") is not None:
+            servers = [server.host for server in self._config.message_bus_servers]
+            self._log.error("nats-connection-failed", servers=servers, error=self._error, remedy="it is tried again")
+
+    async def _disconnected(self) -> None:
+        self._log.error("nats-connection-disconnected", error=self._error)
+
+    async def _reconnected(self) -> None:
+        self._log.info("nats-connection-reconnected", addr=self._address())
+        for route in self.routes:
+            route.wake.set()
+
+    def _address(self) -> str:
+        url = self._client.connected_url
+        return url.netloc.rpartition("@")[2] if url is not None else ""
+
+
+class _Registered:
+    """A route and its message; `healthy` is None before the first check."""
+
+    def __init__(self, route: Route, message: dict[str, Any]) -> None:
+        self.route = route
+        self.host = message["host"]
+        self.payload = json.dumps(message).encode()
+        self.healthy: bool | None = None
+        self.unregistered = 0
+        """Times in a row since it became unhealthy."""
+        self.wake = asyncio.Event()
+
+
+def _tls_context(config: RegistrarConfig) -> ssl.SSLContext | None:
+    tls = config.nats_mtls_config
+    if not tls.enabled:
+        return None
+    try:
+        context = ssl.create_default_context(cafile=tls.ca_path or None)
+        if tls.cert_path:
+            context.load_cert_chain(tls.cert_path, tls.key_path)
+    except (OSError, ssl.SSLError) as error:
+        files = ", ".join(filter(None, (tls.ca_path, tls.cert_path, tls.key_path)))
+        raise TlsError(f"nats_mtls_config: {files} can't be used: {error.strerror or error}") from error
+    return context
