@@ -8,10 +8,16 @@ changes or removes them.
 
 Three things tell workers what is what: the key of a pool; the `id` of an endpoint, which equal registrations share and
 which is never used again; and the `slot` of an address in the block of in-flight counts (`control.slots`).
+
+Routers compare and merge their tables (`export`, `merge`, `merge_gone`). The later of two accounts of one endpoint of
+one route wins, whoever gives it; a stamp says when it was registered or taken away. Two rules make "later" hold where
+clocks are not exact to the millisecond: a removal counts as `MARGIN` seconds later than it was, and what this router
+heard after something is always stamped after it (docs/consistency.md).
 """
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -23,6 +29,7 @@ import msgspec
 from router.control.history import LONGEST_NAME, History, batches, nearest
 from router.control.slots import Slots
 from router.control.staleness import Wheel
+from router.control.tombstones import Tombstones
 from router.messages import (
     NO_OPTIONS,
     DropEndpoint,
@@ -36,10 +43,20 @@ from router.messages import (
     TableOp,
 )
 from router.observe.log import Log
+from router.table.digest import TableDigest, bucket_of, entry_digest
 from router.table.uri import context_path, host_of, route_key
 
 Sink = Callable[[list[TableOp]], None]
+Shared = tuple[str, str, RouteOptions, list[tuple[EndpointSpec, float]]]
+"""A route for another router: key, context path, options, endpoints with the monotonic second of their stamp."""
 _PATHS_SHOWN = 5
+MARGIN = 1.0
+"""Seconds by which a removal is stamped late: in doubt an endpoint is gone, until it is registered again."""
+_AFTER = 1e-6
+"""Seconds between two things of which one is known to be the later."""
+_DEAD = -math.inf
+_MOST_PAIRS = 100_000
+"""Tags of which one copy is kept for all endpoints."""
 
 
 class RegistrySettings(msgspec.Struct, frozen=True):
@@ -61,14 +78,19 @@ class RegistrySettings(msgspec.Struct, frozen=True):
 
 
 class _Endpoint:
-    """A registration as workers know it, shared by all pools in which it stands."""
+    """A registration as workers know it, shared by all pools in which it stands.
 
-    __slots__ = ("id", "slot", "spec", "uses")
+    `other` is another one of the same address, if the address stands differently in different pools, and so on.
+    """
 
-    def __init__(self, id: int, slot: int, spec: EndpointSpec) -> None:
+    __slots__ = ("address", "id", "other", "slot", "spec", "uses")
+
+    def __init__(self, id: int, slot: int, spec: EndpointSpec, address: str, other: _Endpoint | None) -> None:
         self.id = id
         self.slot = slot
         self.spec = spec
+        self.address = address
+        self.other = other
         self.uses = 0
 
 
@@ -89,7 +111,7 @@ class _Entry:
     @property
     def dead(self) -> bool:
         """Gone from its pool, or another entry stands in its place."""
-        return self.pool.entries.get(self.endpoint.spec.address) is not self
+        return self.refreshed == _DEAD
 
 
 class _Pool:
@@ -102,7 +124,7 @@ class _Pool:
         self.options = NO_OPTIONS
         self.entries: dict[str, _Entry] = {}  # by address
         self.changed = 0.0
-        """When an endpoint last came, was refreshed or went; monotonic seconds."""
+        """When an endpoint last came, changed or went; monotonic seconds."""
 
     @property
     def put(self) -> PutPool:
@@ -135,14 +157,20 @@ class Registry:
         self._history = history or History()
         self._pools: dict[str, _Pool] = {}
         self._hosts: dict[str, int] = {}  # host → its pools
-        self._endpoints: dict[EndpointSpec, _Endpoint] = {}
+        self._endpoints: dict[str, _Endpoint] = {}  # by address
         self._next_id = 1
         self._slots = Slots(capacity, slot_idle)
         self._wheel: Wheel[_Entry] = Wheel()
         self._empty: dict[str, str] = {}  # keys of pools that wait for `empty_pool_timeout`, and why they are empty
+        self._tombstones = Tombstones(settings.stale_threshold + MARGIN)
+        self._unfit = Tombstones(settings.stale_threshold + MARGIN)  # by this router's own judgement
+        self._pairs: dict[tuple[str, str], tuple[str, str]] = {}
         self._suspended = False
         self._static: set[tuple[str, str]] = set()  # (route key, address) of static entries
         self._updated: float | None = None
+        self.digest = TableDigest()
+        self.listening_since = clock()
+        """From when on nothing was missed but what the bus lost; monotonic seconds."""
         self.pruned = 0
         """Endpoints removed for age, since the start."""
 
@@ -155,12 +183,17 @@ class Registry:
     @property
     def addresses(self) -> int:
         """Number of distinct `host:port`."""
-        return len(self._slots)
+        return len(self._endpoints)
 
     @property
     def hosts(self) -> Collection[str]:
         """Hosts that have a route, wildcards included."""
         return self._hosts.keys()
+
+    @property
+    def now(self) -> float:
+        """This registry's clock: monotonic seconds, as its stamps are."""
+        return self._clock()
 
     @property
     def ms_since_update(self) -> int:
@@ -169,8 +202,11 @@ class Registry:
 
     def snapshot(self) -> Iterator[TableOp]:
         """The whole table as operations on an empty one, to be used before anything changes."""
-        for endpoint in self._endpoints.values():
-            yield PutEndpoint(endpoint.id, endpoint.slot, endpoint.spec)
+        for newest in self._endpoints.values():
+            endpoint: _Endpoint | None = newest
+            while endpoint is not None:
+                yield PutEndpoint(endpoint.id, endpoint.slot, endpoint.spec)
+                endpoint = endpoint.other
         for pool in self._pools.values():
             yield pool.put
             for entry in pool.entries.values():
@@ -214,12 +250,12 @@ class Registry:
 
     # -------------------------------------------------------- coming
 
-    def register(self, spec: EndpointSpec, uris: Iterable[str]) -> None:
-        """An endpoint says that it serves `uris` (contract §2.4)."""
+    def register(self, spec: EndpointSpec, uris: Iterable[str], heard: float | None = None) -> None:
+        """An endpoint says that it serves `uris` (contract §2.4). `heard` is when by this clock; None = now."""
         if self._segments is not None and spec.isolation_segment not in self._segments:
             return
         spec = self._clamped(spec)
-        now = self._updated = self._clock()
+        now = self._updated = self._clock() if heard is None else heard
         address = spec.address
         ops: list[TableOp] = []
         for uri in uris:
@@ -227,7 +263,8 @@ class Registry:
             pool = self._pools.get(key)
             entry = pool.entries.get(address) if pool is not None else None
             if pool is not None and entry is not None and entry.endpoint.spec == spec:
-                entry.refreshed = pool.changed = now
+                if now > entry.refreshed:
+                    entry.refreshed = now
                 if spec.options is not None:
                     self._heed(pool, spec.options, ops)
                 continue
@@ -235,7 +272,7 @@ class Registry:
                 continue
             if pool is None:
                 pool = self._new_pool(key, context_path(uri), ops)
-            self._put(pool, entry, spec, address, now, ops)
+            self._put(pool, entry, spec, address, self._revived(key, address, now), ops)
         if ops:
             self._sink(ops)
 
@@ -268,9 +305,19 @@ class Registry:
         if ops:
             self._sink(ops)
 
+    def _revived(self, key: str, address: str, now: float) -> float:
+        """The stamp of a registration heard `now`: after that of a removal that this router knows of."""
+        self._unfit.lift((key, address))
+        gone = self._tombstones.lift((key, address))
+        return now if gone is None else max(now, gone + _AFTER)
+
     def load(self, pools: Iterable[tuple[PutPool, list[tuple[int, EndpointSpec]]]]) -> None:
-        """Take up a table from a worker (`TablePart.pools`): all of it fresh as of now, known entries untouched."""
+        """Take up a table from a worker (`TablePart.pools`), known entries untouched.
+
+        It lives on as if it were fresh as of now, but counts for least against what other routers know.
+        """
         now = self._clock()
+        self._wheel.refresh_all(now)
         ops: list[TableOp] = []
         for put, endpoints in pools:
             pool = self._pools.get(put.key)
@@ -279,9 +326,11 @@ class Registry:
                 if put.options is not None:
                     self._heed(pool, put.options, ops)
             for slot, spec in endpoints:
-                if spec.address not in pool.entries:
-                    self._slots.reserve(spec.address, slot)
-                    self._put(pool, None, spec, spec.address, now, ops)
+                address = spec.address
+                if address not in pool.entries:
+                    if address not in self._endpoints and self._slots.reserve(slot):
+                        self._use(spec, address, ops, slot).uses -= 1
+                    self._put(pool, None, spec, address, now - spec.stale_after, ops)
         if ops:
             self._sink(ops)
 
@@ -302,10 +351,12 @@ class Registry:
         old = entry.endpoint if entry is not None else None
         if entry is not None and old is not None and _ages_alike(old.spec, spec):
             entry.endpoint = endpoint
-            entry.refreshed = now
+            entry.refreshed = max(now, entry.refreshed)
         else:
             # A new one also where the time to live changes: the old one stays in the wheel, dead, until it is due.
-            entry = pool.entries[address] = _Entry(endpoint, pool, now)
+            if entry is not None:
+                now, entry.refreshed = max(now, entry.refreshed), _DEAD
+            entry = pool.entries[endpoint.address] = _Entry(endpoint, pool, now)
             if not (spec.tls or spec.source):
                 self._wheel.add(entry)
         if spec.source:
@@ -313,6 +364,9 @@ class Registry:
         else:
             self._static.discard((pool.key, address))
         pool.changed = now
+        if old is not None:
+            self._mark(pool.key, old.spec)
+        self._mark(pool.key, spec)
         if old is None:
             self._empty.pop(pool.key, None)
             ops.append(PutRoute(pool.key, endpoint.id))
@@ -324,6 +378,11 @@ class Registry:
         if spec.options is not None:
             self._complain(pool, spec.options)
             self._heed(pool, spec.options, ops)
+
+    def _mark(self, key: str, spec: EndpointSpec) -> None:
+        """Count an endpoint of a route in or out; static ones are this router's own affair."""
+        if not spec.source:
+            self.digest.toggle(key, spec)
 
     def _heed(self, pool: _Pool, options: RouteOptions, ops: list[TableOp]) -> None:
         """What a registration asks for holds for the whole pool, the last one wins (contract §4.5)."""
@@ -358,11 +417,18 @@ class Registry:
             return msgspec.structs.replace(spec, stale_after=threshold)
         return spec
 
-    def _use(self, spec: EndpointSpec, address: str, ops: list[TableOp]) -> _Endpoint:
-        endpoint = self._endpoints.get(spec)
+    def _use(self, spec: EndpointSpec, address: str, ops: list[TableOp], slot: int | None = None) -> _Endpoint:
+        """The endpoint of a registration, once more in use; `slot` is for an address that has none yet."""
+        newest = endpoint = self._endpoints.get(address)
+        while endpoint is not None and endpoint.spec != spec:
+            endpoint = endpoint.other
         if endpoint is None:
-            spec = _shared(spec)
-            endpoint = self._endpoints[spec] = _Endpoint(self._next_id, self._slots.take(address), spec)
+            spec = self._shared(spec)
+            if newest is not None:
+                slot, address = newest.slot, newest.address
+            elif slot is None:
+                slot = self._slots.take()
+            endpoint = self._endpoints[address] = _Endpoint(self._next_id, slot, spec, address, newest)
             self._next_id += 1
             ops.append(PutEndpoint(endpoint.id, endpoint.slot, spec))
         endpoint.uses += 1
@@ -370,25 +436,69 @@ class Registry:
 
     def _release(self, endpoint: _Endpoint, ops: list[TableOp]) -> None:
         endpoint.uses -= 1
-        if not endpoint.uses:
-            del self._endpoints[endpoint.spec]
-            self._slots.give_back(endpoint.spec.address)
-            ops.append(DropEndpoint(endpoint.id))
+        if endpoint.uses:
+            return
+        before = self._endpoints[endpoint.address]
+        if before is not endpoint:
+            while before.other is not endpoint:
+                assert before.other is not None
+                before = before.other
+            before.other = endpoint.other
+        elif endpoint.other is not None:
+            self._endpoints[endpoint.address] = endpoint.other
+        else:
+            del self._endpoints[endpoint.address]
+            self._slots.give_back(endpoint.slot)
+        ops.append(DropEndpoint(endpoint.id))
+
+    def _shared(self, spec: EndpointSpec) -> EndpointSpec:
+        """The same with one copy in memory of what many endpoints, or many fields of one, have in common."""
+        share = sys.intern
+        return msgspec.structs.replace(
+            spec,
+            host=share(spec.host),
+            protocol=share(spec.protocol),
+            app=share(spec.app),
+            instance_id=share(spec.instance_id),
+            instance_index=share(spec.instance_index),
+            server_cert_domain_san=share(spec.server_cert_domain_san),
+            isolation_segment=share(spec.isolation_segment),
+            availability_zone=share(spec.availability_zone),
+            route_service_url=share(spec.route_service_url),
+            options=spec.options and _one_of(spec.options),
+            tags=spec.tags and tuple([self._pair(share(name), share(value)) for name, value in spec.tags]),
+        )
+
+    def _pair(self, name: str, value: str) -> tuple[str, str]:
+        if len(self._pairs) >= _MOST_PAIRS:
+            self._pairs.clear()  # those in use live on, later ones are only not the same
+        pair = name, value
+        return self._pairs.setdefault(pair, pair)
 
     # -------------------------------------------------------- going
 
-    def unregister(self, host: str, port: int, uris: Iterable[str], segment: str = "") -> None:
-        """The endpoint at this address no longer serves `uris`; nothing but the address is compared (contract §2.5)."""
+    def unregister(
+        self, host: str, port: int, uris: Iterable[str], segment: str = "", heard: float | None = None
+    ) -> None:
+        """The endpoint at this address no longer serves `uris`; nothing but the address is compared (contract §2.5).
+
+        `heard` is when by this clock; None = now.
+        """
         if self._segments is not None and segment not in self._segments:
             return
-        now = self._clock()
+        now = self._clock() if heard is None else heard
         wanted = EndpointSpec(host, port, isolation_segment=segment)
+        address = wanted.address
         ops: list[TableOp] = []
         for uri in uris:
-            pool = self._pools.get(route_key(uri))
+            key = route_key(uri)
+            pool = self._pools.get(key)
+            entry = pool.entries.get(address) if pool is not None else None
+            # Also of what is not here: another router may have it.
+            gone = now + MARGIN if entry is None else max(now + MARGIN, entry.refreshed + _AFTER)
+            self._tombstones.bury((key, address), gone)
             if pool is None:
                 continue
-            entry = pool.entries.get(wanted.address)
             if entry is not None and entry.endpoint.spec.source:
                 continue
             if entry is not None:
@@ -413,6 +523,7 @@ class Registry:
         self._log.error("prune-failed-endpoint", **_about(key, entry.endpoint.spec), error=reason)
         now = self._clock()
         ops: list[TableOp] = []
+        self._unfit.bury((key, entry.endpoint.address), max(now, entry.refreshed))
         self._remove(entry, now, ops)
         if pool is not None and not pool.entries:
             self._empty.setdefault(key, f"its last instance failed: {reason}")
@@ -429,6 +540,8 @@ class Registry:
                 self._suspended = False
                 self._refresh_all()
         now = self._clock()
+        self._tombstones.expire(now)
+        self._unfit.expire(now)
         ops: list[TableOp] = []
         pruned: dict[str, list[EndpointSpec]] = {}
         for entry in self._wheel.expired(now):
@@ -452,18 +565,127 @@ class Registry:
     def _refresh_all(self) -> None:
         self._log.debug("prune-unsuspended-refresh-routes-start")
         now = self._clock()
-        for pool in self._pools.values():
-            pool.changed = now
-            for entry in pool.entries.values():
-                entry.refreshed = now
+        self._wheel.refresh_all(now)
+        for key in self._empty:
+            self._pools[key].changed = now
         self._log.debug("prune-unsuspended-refresh-routes-complete")
+
+    # -------------------------------------------------------- with other routers
+
+    def export(self, buckets: Collection[int] | None = None) -> Iterator[Shared]:
+        """The table for another router: all of it, or that of some buckets (`table.digest`).
+
+        May be used bit by bit while the table changes, as `routes`.
+        """
+        for key in list(self._pools):
+            if buckets is not None and bucket_of(key) not in buckets:
+                continue
+            pool = self._pools.get(key)
+            if pool is not None:
+                entries = [entry for entry in pool.entries.values() if not entry.endpoint.spec.source]
+                if entries:
+                    endpoints = [(entry.endpoint.spec, entry.refreshed) for entry in entries]
+                    yield key, pool.context_path, pool.options, endpoints
+
+    def export_gone(self, buckets: Collection[int] | None = None) -> Iterator[tuple[str, str, float]]:
+        """What was taken away: route key, address, stamp."""
+        for (key, address), stamp in self._tombstones.items():
+            if buckets is None or bucket_of(key) in buckets:
+                yield key, address, stamp
+
+    def merge(self, key: str, path: str, options: RouteOptions, endpoints: Iterable[tuple[EndpointSpec, float]]) -> int:
+        """What another router knows of a route, stamps by this clock: the number of changes that it made here."""
+        now = self._clock()
+        ops: list[TableOp] = []
+        changes = 0
+        for spec, heard in endpoints:
+            if self._segments is not None and spec.isolation_segment not in self._segments:
+                continue
+            spec = self._clamped(spec)
+            # What is too old is refused; what never ages only if this router would have heard of it since.
+            if now - heard > spec.stale_after and (not spec.tls or heard > self.listening_since):
+                continue
+            address = spec.address
+            name = key, address
+            if self._tombstones.covers(name, heard) or self._unfit.covers(name, heard):
+                continue
+            pool = self._pools.get(key)
+            entry = pool.entries.get(address) if pool is not None else None
+            if entry is not None:
+                known = entry.endpoint.spec
+                if known == spec:
+                    entry.refreshed = max(entry.refreshed, heard)
+                    continue
+                if known.source:
+                    continue
+                if (heard, entry_digest(key, spec)) < (entry.refreshed, entry_digest(key, known)):
+                    continue
+            if pool is None:
+                pool = self._new_pool(key, path, ops)
+                self._heed(pool, options, ops)
+            self._tombstones.lift(name)
+            self._put(pool, entry, spec, address, heard, ops)
+            changes += 1
+        if ops:
+            self._sink(ops)
+        return changes
+
+    def merge_gone(self, key: str, address: str, stamp: float) -> int:
+        """Another router knows that this was taken away: the number of changes that it made here."""
+        now = self._clock()
+        if now - stamp > self._settings.stale_threshold + MARGIN:
+            return 0
+        pool = self._pools.get(key)
+        entry = pool.entries.get(address) if pool is not None else None
+        if entry is not None and (entry.refreshed > stamp or entry.endpoint.spec.source):
+            return 0
+        self._tombstones.bury((key, address), stamp)
+        if pool is None or entry is None:
+            return 0
+        self._take_out(pool, entry, "its last instance unregistered, as another router heard", now)
+        return 1
+
+    def forget_unknown(self, buckets: Collection[int], known: Collection[tuple[str, str]], since: float) -> int:
+        """Endpoints that do not age, in these buckets, which a router listening from `since` on does not know.
+
+        If it was listening when they last registered here, they have been taken away since, too long ago for a
+        tombstone. Gives the number of changes.
+        """
+        now = self._clock()
+        oldest = now - self._settings.stale_threshold
+        lost = [
+            (pool, entry)
+            for key in list(self._pools)
+            if bucket_of(key) in buckets
+            for pool in [self._pools[key]]
+            for entry in pool.entries.values()
+            if entry.endpoint.spec.tls
+            and not entry.endpoint.spec.source
+            and since < entry.refreshed < oldest
+            and (key, entry.endpoint.address) not in known
+        ]
+        for pool, entry in lost:
+            self._take_out(pool, entry, "its last instance unregistered while this router did not listen", now)
+        return len(lost)
+
+    def _take_out(self, pool: _Pool, entry: _Entry, why: str, now: float) -> None:
+        ops: list[TableOp] = []
+        self._log.info("endpoint-unregistered", **_about(pool.key, entry.endpoint.spec))
+        self._remove(entry, now, ops)
+        if self._drop_if_empty(pool, why, now, ops):
+            self._log.info("route-unregistered", uri=pool.key)
+        self._sink(ops)
+
+    # -------------------------------------------------------- what going takes
 
     def _remove(self, entry: _Entry, now: float, ops: list[TableOp]) -> None:
         """Take an endpoint out of its pool."""
         pool, endpoint = entry.pool, entry.endpoint
-        del pool.entries[endpoint.spec.address]
-        self._static.discard((pool.key, endpoint.spec.address))
+        del pool.entries[endpoint.address]
+        self._static.discard((pool.key, endpoint.address))
+        entry.refreshed = _DEAD
         pool.changed = now
+        self._mark(pool.key, endpoint.spec)
         ops.append(DropRoute(pool.key, endpoint.id))
         self._release(endpoint, ops)
 
@@ -507,20 +729,6 @@ def _wildcards(host: str) -> Iterator[str]:
 
 def _ages_alike(one: EndpointSpec, other: EndpointSpec) -> bool:
     return (one.tls, one.stale_after, one.source) == (other.tls, other.stale_after, other.source)
-
-
-def _shared(spec: EndpointSpec) -> EndpointSpec:
-    """The same with one copy in memory of strings that many endpoints have in common."""
-    share = sys.intern
-    return msgspec.structs.replace(
-        spec,
-        protocol=share(spec.protocol),
-        app=share(spec.app),
-        isolation_segment=share(spec.isolation_segment),
-        availability_zone=share(spec.availability_zone),
-        tags=spec.tags and tuple([(share(name), share(value)) for name, value in spec.tags]),
-        options=spec.options and _one_of(spec.options),
-    )
 
 
 @lru_cache(maxsize=1024)

@@ -21,46 +21,9 @@ class Slots:
         self._idle = idle
         self._next = 1
         self._free: set[int] = set()
-        self._held: dict[str, list[int]] = {}  # address → slot, endpoints that use it
 
-    def __len__(self) -> int:
-        """Number of addresses."""
-        return len(self._held)
-
-    def take(self, address: str) -> int:
-        """The slot of an address, which one more endpoint uses; 0 when the block is full."""
-        held = self._held.get(address)
-        if held is None:
-            held = self._held[address] = [self._unused(), 0]
-        held[1] += 1
-        return held[0]
-
-    def give_back(self, address: str) -> None:
-        """One endpoint less uses the address."""
-        held = self._held[address]
-        held[1] -= 1
-        if not held[1]:
-            del self._held[address]
-            if held[0]:
-                self._free.add(held[0])
-
-    def reserve(self, address: str, slot: int) -> None:
-        """The next `take` of the address shall give this slot, which it had in an earlier life of control.
-
-        Without effect when the address has a slot, or another address this one.
-        """
-        if address in self._held:
-            return
-        if self._next <= slot < self._capacity:
-            self._free.update(range(self._next, slot))
-            self._next = slot + 1
-        elif slot in self._free:
-            self._free.discard(slot)
-        else:
-            return
-        self._held[address] = [slot, 0]
-
-    def _unused(self) -> int:
+    def take(self) -> int:
+        """A slot that nobody has; 0 when the block is full."""
         for slot in islice(self._free, _TRIES):
             if self._idle(slot):
                 self._free.discard(slot)
@@ -69,3 +32,19 @@ class Slots:
             self._next += 1
             return self._next - 1
         return 0
+
+    def reserve(self, slot: int) -> bool:
+        """Take this very slot, which an address had in an earlier life of control; False when it can't be had."""
+        if self._next <= slot < self._capacity:
+            self._free.update(range(self._next, slot))
+            self._next = slot + 1
+            return True
+        if slot in self._free:
+            self._free.discard(slot)
+            return True
+        return False
+
+    def give_back(self, slot: int) -> None:
+        """Nobody uses it any more."""
+        if slot:
+            self._free.add(slot)

@@ -34,10 +34,15 @@ class Wheel(Generic[Item]):
 
     def __init__(self) -> None:
         self._buckets: dict[int, list[Item]] = {}
+        self._floor = 0.0
+
+    def refresh_all(self, now: float) -> None:
+        """Whatever there is counts as refreshed at `now`; what entries say of themselves stays as it is."""
+        self._floor = now
 
     def add(self, item: Item) -> None:
         """Watch over an entry."""
-        due = int((item.refreshed + item.time_to_live) // SPAN)
+        due = int((max(item.refreshed, self._floor) + item.time_to_live) // SPAN)
         self._buckets.setdefault(due, []).append(item)
 
     def expired(self, now: float) -> list[Item]:
@@ -48,7 +53,7 @@ class Wheel(Generic[Item]):
         for item in chain(*[self._buckets.pop(number) for number in due]):
             if item.dead:
                 continue
-            if now - item.refreshed > item.time_to_live:
+            if now - max(item.refreshed, self._floor) > item.time_to_live:
                 found.append(item)
             else:
                 self.add(item)

@@ -1,0 +1,62 @@
+"""Digests of a table by which routers see where theirs differ, without sending it.
+
+Hosts fall into `BUCKETS` buckets. A bucket's digest is the XOR of the digests of its entries, so it does not depend on
+the order in which they came, and a change costs two hashes whatever the size of the table. Only what an endpoint is
+goes in, never when it was heard of: heartbeats leave digests alone.
+"""
+
+from __future__ import annotations
+
+import struct
+from hashlib import blake2b
+from zlib import crc32
+
+import msgspec
+
+from router.messages import EndpointSpec
+from router.table.uri import host_of
+
+BUCKETS = 256
+_WIDTH = 8  # bytes of one digest
+_PACKED = struct.Struct(f">{BUCKETS}Q")
+PACKED_BYTES = _PACKED.size
+
+_encode = msgspec.msgpack.encode
+
+
+def bucket_of(key: str) -> int:
+    """The bucket of a route key: that of its host, the same in every router."""
+    return crc32(host_of(key).encode("utf-8", "surrogatepass")) % BUCKETS
+
+
+def entry_digest(key: str, spec: EndpointSpec) -> int:
+    """The digest of one endpoint of one route."""
+    return int.from_bytes(blake2b(_encode((key, spec)), digest_size=_WIDTH).digest(), "big")
+
+
+class TableDigest:
+    """The digests of all buckets of one table."""
+
+    __slots__ = ("_digests",)
+
+    def __init__(self) -> None:
+        self._digests = [0] * BUCKETS
+
+    def toggle(self, key: str, spec: EndpointSpec) -> None:
+        """An endpoint has come to a route, or has left it."""
+        self._digests[bucket_of(key)] ^= entry_digest(key, spec)
+
+    def pack(self) -> bytes:
+        """All digests, for `differing` of another router: `PACKED_BYTES` bytes."""
+        return _PACKED.pack(*self._digests)
+
+    def differing(self, packed: bytes) -> frozenset[int]:
+        """Buckets in which the table behind `packed` (of `PACKED_BYTES` bytes) is not like this one."""
+        others = _PACKED.unpack(packed)
+        return frozenset(i for i, (own, other) in enumerate(zip(self._digests, others, strict=True)) if own != other)
+
+
+def differing(one: bytes, other: bytes) -> list[int]:
+    """Buckets in which two tables differ, both given as `TableDigest.pack`."""
+    pairs = zip(_PACKED.unpack(one), _PACKED.unpack(other), strict=True)
+    return [i for i, (a, b) in enumerate(pairs) if a != b]
