@@ -16,10 +16,6 @@ _UNUSED = "the Go router reads it and does not use it either"
 _ROWS: tuple[tuple[str, str], ...] = (
     ("no TLS is spoken to route services", "skip_ssl_validation"),
     (
-        "the connection to NATS is not encrypted, and passwords and routes cross the network readable",
-        "nats.tls_enabled nats.ca_certs nats.cert_chain nats.private_key",
-    ),
-    (
         "there is no TLS health listener, `/health` is on `status.port` in plain HTTP",
         "status.tls.port status.tls.certificate status.tls.key",
     ),
@@ -42,8 +38,8 @@ _ROWS: tuple[tuple[str, str], ...] = (
     ("the system's TCP keep-alive settings hold", "endpoint_keep_alive_probe_interval"),
     (_NO_DRAIN, "drain_wait drain_timeout"),
     (
-        "`router.active_apps` is not published",
-        "publish_active_apps_interval enable_nonprod_apps flush_apps_interval",
+        "`router.active_apps` is published if `publish_active_apps_interval` is given",
+        "enable_nonprod_apps flush_apps_interval",
     ),
     ("errors have the plain text of the Go router", "html_error_template_file"),
     (_NO_TRACING, "tracing.enable_zipkin tracing.enable_w3c tracing.w3c_tenant_id"),

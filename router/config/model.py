@@ -108,6 +108,21 @@ class Nats(Section):
     """User name; empty = none."""
     password: Secret = Field(default=SecretStr(""), alias="pass")
     """Password. Better kept in `ROUTER__NATS__PASS_FILE` than in the file."""
+    token: Secret = SecretStr("")
+    """Token, for servers that want one instead of a user and password."""
+    nkey_seed: Secret = SecretStr("")
+    """Seed of an nkey (`SU…`), for servers that want one. Needs the extra `nkeys`."""
+    credentials: Path = ""
+    """File with a JWT and the seed of its nkey (`.creds`). Needs the extra `nkeys`."""
+    tls_enabled: Flag = False
+    """Speak TLS 1.2 or 1.3 to the servers, and to no server that does not offer it."""
+    ca_certs: Pem = ""
+    """Authorities that certificates of the servers are checked against: PEM text, or the path of a file. Empty =
+    those of the system."""
+    cert_chain: Pem = ""
+    """The router's own certificate, for servers that ask for one (mutual TLS): PEM text, or the path of a file."""
+    private_key: SecretPem = SecretStr("")
+    """Key of `nats.cert_chain`: PEM text, or the path of a file."""
 
 
 class Certificate(Section):
@@ -147,6 +162,25 @@ Certificates = Annotated[list[Certificate], Kind("a list of pairs, each with `ce
 ClientCertRules = Annotated[
     list[ClientCertRule], Kind("a list of rules, each with `issuer_in_chain` and `valid_cert_subjects`")
 ]
+
+
+class WarmStart(Section):
+    """A router that starts takes the routing table from a running one or from its own last snapshot."""
+
+    enabled: Flag = True
+    """Ask a running router for its table at start, answer such questions, and keep a snapshot in `run_dir`. A table
+    found so is served at once, without `start_response_delay_interval`."""
+    snapshot_interval: Duration = 30.0
+    """Time between two snapshots; one is also written at the end. 0 = none."""
+
+
+class Fleet(Section):
+    """Routers on one bus compare their tables and repair what a lost message left different."""
+
+    enabled: Flag = True
+    """Announce this router's table on `router.fleet.announce` and compare it with those of others."""
+    interval: Duration = 2.0
+    """Time between two announcements, at least 0.1s."""
 
 
 class Backends(Section):
@@ -192,8 +226,11 @@ class RouterConfig(Section):
 
     status: Status = Status()
     nats: Nats | None = Nats()
-    nats_client_ping_interval: Duration = 20.0
-    """Time between pings to NATS; two unanswered ones end the connection. 0 = no pings."""
+    nats_client_ping_interval: Duration = 3.0
+    """Time between pings to NATS; when two are unanswered at the third, the server is taken for dead and another one
+    is tried: after 9 s at most. 0 = no pings. The Go router's own default is 20s."""
+    warm_start: WarmStart = WarmStart()
+    fleet: Fleet = Fleet()
 
     # contract 2.4-2.9
     start_response_delay_interval: Duration = 5.0
@@ -205,6 +242,8 @@ class RouterConfig(Section):
     """Time between two searches for stale routes; 0 or less = never."""
     suspend_pruning_if_nats_unavailable: Flag = False
     """Keep all routes while NATS cannot be reached."""
+    publish_active_apps_interval: Duration = 0.0
+    """Time between two messages `router.active_apps` with the ids of apps that had requests; 0 = never."""
     isolation_segments: Texts = []
     """Isolation segments this router serves."""
     routing_table_sharding_mode: ShardingMode = "all"
@@ -418,6 +457,12 @@ def contradictions(config: RouterConfig) -> Iterator[tuple[tuple[str, ...], str,
             (f"prometheus.{missing}", f"prometheus.{given}"),
             f"`{given}` alone is no certificate that could be shown",
             "give both `prometheus.cert_path` and `prometheus.key_path`, or neither",
+        )
+    if config.fleet.enabled and config.fleet.interval < 0.1:
+        yield (
+            ("fleet.interval",),
+            "more than ten announcements a second would only cost CPU",
+            "give at least 0.1s, or set `fleet.enabled: false`",
         )
     if not config.status.enable_nontls_health_checks:
         yield (

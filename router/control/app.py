@@ -25,6 +25,7 @@ from router.admin.status import StatusError, StatusServer
 from router.config.model import RouterConfig
 from router.control.adoption import Adoption
 from router.control.bus.client import Bus
+from router.control.bus.component import ActiveApps, Component
 from router.control.bus.identity import Identity, local_ip
 from router.control.bus.registrations import Registration
 from router.control.certificates import LOOK_INTERVAL, Certificates
@@ -85,6 +86,8 @@ class Control:
         self.observing = Observing(self)
         self.figures = self.observing.figures
         self.bus: Bus | None = None
+        self.active_apps: ActiveApps | None = None
+        self._component: Component | None = None
         self.run_dir: RunDir
         self.in_flight: InFlight
         self.feed: Feed
@@ -254,10 +257,16 @@ class Control:
             settings,
             self.identity,
             self.log,
-            on_register=lambda told: self.registry.register(told.spec, told.uris),
+            on_register=self._register,
             on_unregister=self._unregister,
             on_change=self._bus_changed,
         )
+        status = self.config.status
+        if status.enable_nontls_health_checks and status.enable_deprecated_varz_healthz_endpoints:
+            self._component = Component(self.bus, self.log, self._varz)
+        if self.config.publish_active_apps_interval > 0:
+            self.active_apps = ActiveApps(self.bus.post)
+            self._repeat(self.config.publish_active_apps_interval, self.active_apps.publish)
         self._to_stop.push_async_callback(self.bus.stop)
         self.bus.start()
 
@@ -332,6 +341,9 @@ class Control:
         if connected:
             self._bus_up.set()
             self.health.bus_connected()
+            self.registry.listening_since = time.monotonic()
+            if self._component is not None:
+                self._component.announce()
         else:
             self.health.bus_lost()
 
@@ -339,8 +351,11 @@ class Control:
         self.worker_settings = msgspec.structs.replace(self.worker_settings, front_tls=front, backend_tls=back)
         self.keeper.renew_settings()
 
-    def _unregister(self, told: Registration) -> None:
-        self.registry.unregister(told.spec.host, told.spec.port, told.uris, told.spec.isolation_segment)
+    def _register(self, told: Registration, heard: float) -> None:
+        self.registry.register(told.spec, told.uris, heard)
+
+    def _unregister(self, told: Registration, heard: float) -> None:
+        self.registry.unregister(told.spec.host, told.spec.port, told.uris, told.spec.isolation_segment, heard)
 
     def _prune(self) -> None:
         self.registry.prune(self.bus is None or self.bus.connected)
@@ -378,6 +393,8 @@ class _Office:
 
     def stats_received(self, slot: int, stats: Stats) -> None:
         self._control.figures.received(slot, stats)
+        if self._control.active_apps is not None:
+            self._control.active_apps.add(stats.apps)
 
     def worker_gone(self, slot: int) -> None:
         self._control.figures.gone(slot)

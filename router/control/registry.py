@@ -314,7 +314,7 @@ class Registry:
     def load(self, pools: Iterable[tuple[PutPool, list[tuple[int, EndpointSpec]]]]) -> None:
         """Take up a table from a worker (`TablePart.pools`), known entries untouched.
 
-        It lives on as if it were fresh as of now, but counts for least against what other routers know.
+        Everything lives on as if it were fresh as of now; what comes in counts for least against other routers' word.
         """
         now = self._clock()
         self._wheel.refresh_all(now)

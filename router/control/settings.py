@@ -6,18 +6,22 @@ Names of balancing strategies become `module:attribute` here, so that workers ne
 from __future__ import annotations
 
 import secrets
+import ssl
+from functools import partial
 from importlib.metadata import entry_points
+from importlib.util import find_spec
 
 from router.balance.strategy import ENTRY_POINT_GROUP
 from router.config.ciphers import openssl_names
 from router.config.kinds import split_address
-from router.config.model import RouterConfig
-from router.config.pem import read_pair, read_pem, subject_key
+from router.config.model import Nats, RouterConfig
+from router.config.pem import PemError, read_pair, read_pem, subject_key
 from router.control.bus.client import BusSettings
 from router.control.errors import StartError
 from router.control.registry import RegistrySettings
 from router.in_flight import LANES
 from router.messages import BackendTls, Certificate, FrontTls, RouteOptions, Syslog, WorkerSettings
+from router.proxy.tls import DEFAULT_CIPHERS, load_pair
 
 
 def worker_settings(config: RouterConfig, router_ip: str) -> WorkerSettings:
@@ -163,12 +167,40 @@ def bus_settings(config: RouterConfig) -> BusSettings | None:
     nats = config.nats
     if nats is None:
         return None
+    seed = nats.nkey_seed.get_secret_value()
+    if (seed or nats.credentials) and find_spec("nkeys") is None:
+        key = "nats.nkey_seed" if seed else "nats.credentials"
+        raise StartError(f"{key}: the library for nkeys is missing; `pip install 'router[nkeys]'`")
+    if nats.tls_enabled:
+        bus_tls(nats)  # what is wrong with it is told at once
     return BusSettings(
         servers=tuple((host.hostname, host.port) for host in nats.hosts),
         user=nats.user,
         password=nats.password.get_secret_value(),
+        token=nats.token.get_secret_value(),
+        nkey_seed=seed,
+        credentials=nats.credentials,
+        tls=partial(bus_tls, nats) if nats.tls_enabled else None,
         ping_interval=config.nats_client_ping_interval,
     )
+
+
+def bus_tls(nats: Nats) -> ssl.SSLContext:
+    """TLS towards NATS (contract §2.8); files are read anew at every call. Raises StartError."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers(DEFAULT_CIPHERS)
+    key = nats.private_key.get_secret_value()
+    try:
+        if nats.ca_certs:
+            context.load_verify_locations(cadata=read_pem(nats.ca_certs))
+        else:
+            context.load_default_certs()
+        if nats.cert_chain and key:
+            load_pair(context, Certificate(read_pem(nats.cert_chain), read_pem(key)))
+    except (PemError, ssl.SSLError) as error:
+        raise StartError(f"nats: TLS can't be set up: {error}; see `router check`") from error
+    return context
 
 
 def number_of_workers(config: RouterConfig) -> int:

@@ -55,7 +55,7 @@ class FrontDoor:
         context.set_ciphers(settings.ciphers or DEFAULT_CIPHERS)
         context.options |= ssl.OP_CIPHER_SERVER_PREFERENCE | ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
         context.set_alpn_protocols(list(self._protocols))
-        _load_pair(context, certificate)
+        load_pair(context, certificate)
         context.verify_mode = _CLIENT_CERTIFICATES[settings.client_certificates]
         if context.verify_mode is not ssl.CERT_NONE:
             if settings.system_authorities:
@@ -104,13 +104,13 @@ def backend_context(settings: BackendTls, protocols: tuple[str, ...] = ()) -> ss
     if settings.ciphers:
         context.set_ciphers(settings.ciphers)
     if settings.certificate is not None:
-        _load_pair(context, settings.certificate)
+        load_pair(context, settings.certificate)
     if protocols:
         context.set_alpn_protocols(list(protocols))
     return context
 
 
-def _load_pair(context: ssl.SSLContext, certificate: Certificate) -> None:
+def load_pair(context: ssl.SSLContext, certificate: Certificate) -> None:
     descriptor = os.memfd_create("router-pem", os.MFD_CLOEXEC)
     try:
         os.write(descriptor, f"{certificate.key}\n{certificate.chain}\n".encode())

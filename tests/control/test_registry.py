@@ -414,7 +414,9 @@ def test_a_table_from_a_worker_is_fresh_and_keeps_slots_and_what_is_known_alread
     assert put[1] in ops
     assert {op.spec.port: op.slot for op in ops if isinstance(op, PutEndpoint)} == {1: 1, 2: 7}
     house.pass_time(61)
-    assert house.routes() == {"b.com/x": [1]}
+    assert house.routes() == {"a.com": [1], "b.com/x": [1]}
+    house.pass_time(60)
+    assert house.routes() == {}
 
 
 # ---------------------------------------------------------------- what it says of hosts without a route
