@@ -115,7 +115,7 @@ each of them took is not known."""
 class AccessLog:
     """Records on their way to one or more sinks. Raises OSError at construction when a file can't be opened."""
 
-    def __init__(self, settings: WorkerSettings, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, settings: WorkerSettings) -> None:
         self._redact = settings.redact_query_params
         self._hide_source = settings.disable_log_source_ip
         self._hide_forwarded = settings.disable_log_forwarded_for
@@ -125,7 +125,7 @@ class AccessLog:
         self._fields = tuple((name, ATTEMPT_FIELDS[name]) for name in settings.access_log_fields)
         self.notes_local_address = "local_address" in settings.access_log_fields
         self._line = self._json if settings.access_log_json else self._text
-        self._sinks = _sinks(settings, loop)
+        self._sinks = _sinks(settings)
         self._lines: list[bytes] = []
         self._second = -1
         self._stamp = b""
@@ -262,13 +262,13 @@ class AccessLog:
             sink.close()
 
 
-def _sinks(settings: WorkerSettings, loop: asyncio.AbstractEventLoop) -> list[Sink]:
+def _sinks(settings: WorkerSettings) -> list[Sink]:
     limit = settings.access_log_buffer
     sinks: list[Sink] = [FileSink(settings.access_log_file, limit)] if settings.access_log_file else []
     if settings.access_log_stdout:
         sinks.append(FileSink("", limit))
     if settings.syslog is not None:
-        sinks.append(SyslogSink(settings.syslog, limit, loop))
+        sinks.append(SyslogSink(settings.syslog, limit, asyncio.get_running_loop()))
     return sinks
 
 

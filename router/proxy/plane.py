@@ -162,7 +162,7 @@ class Plane:
         self.notes_local_address = False
         if access_log.wanted(settings):
             try:
-                self.access_log = AccessLog(settings, self.loop)
+                self.access_log = AccessLog(settings)
             except OSError as error:
                 self.log.error(
                     "error-creating-accesslog-file",

@@ -6,18 +6,27 @@ from typing import Any
 
 import pytest
 
-from router.messages import GroupStats, Stats
+from router.messages import EndpointSpec, EndpointStats, Stats
 from router.observe import varz as varz_module
 from router.observe.counters import COUNT, RESPONSE_CLASSES, Counter
 from router.observe.histogram import bucket
 from router.observe.varz import Figures, Process, Rate
 
 
-def report(apps: dict[str, int] | None = None, latency: dict[int, int] | None = None, **counters: int) -> Stats:
+def report(*endpoints: EndpointStats, **counters: int) -> Stats:
     totals = [0] * COUNT
     for name, count in counters.items():
         totals[Counter[name]] = count
-    return Stats(totals, latency or {}, apps or {}, {}, 1, 2)
+    return Stats(totals, list(endpoints), {}, [], [0] * 11, 0, 1, 2, 3)
+
+
+def did(
+    app: str, *classes: int, cells: dict[int, int] | None = None, tags: tuple[tuple[str, str], ...] = (), **more: Any
+) -> EndpointStats:
+    """An endpoint's report, its responses by class."""
+    counts = [*classes, 0, 0, 0, 0, 0][:5]
+    spec = EndpointSpec("10.0.0.1", 80, app=app, tags=tags)
+    return EndpointStats(spec, counts, cells or {}, 0, 0, more.get("failures", 0), "", 0.0, more.get("clients", {}))
 
 
 def test_nothing_yet() -> None:
@@ -68,28 +77,37 @@ def test_rates_fade() -> None:
     ]
 
 
-def test_latency_and_apps_are_those_of_the_last_minute() -> None:
+def test_latency_and_apps_are_those_of_the_last_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
     figures = Figures()
-    figures.received(0, report({f"app-{n}": 60 * (n + 1) for n in range(12)}, {bucket(1000): 99, bucket(500_000): 1}))
-    shown = figures.as_varz()
-    assert len(shown["top10_app_requests"]) == 10
-    assert shown["top10_app_requests"][0] == {"application_id": "app-11", "rpm": 720, "rps": 12}
+    monkeypatch.setattr(figures.apps, "_clock", lambda: now)
+    apps = [did(f"app-{n}", 60 * (n + 1), clients={b"192.0.2.1": 3, b"192.0.2.2": 9}) for n in range(12)]
+    figures.received(0, report(*apps, did("slow", cells={bucket(1000): 99, bucket(500_000): 1})))
+    now += 1
+    shown = figures.as_varz(all_apps=True)
+    assert (len(shown["top10_app_requests"]), len(shown["top_app_requests"])) == (10, 12)
+    top = shown["top10_app_requests"][0]
+    assert (top["application_id"], top["rpm"], top["rps"], top["url"]) == ("app-11", 720, 12, "")
+    assert [client["ip"] for client in top["clients"]] == ["192.0.2.2", "192.0.2.1"]
     assert shown["latency"]["50"] == pytest.approx(0.001, rel=0.01)
     assert shown["latency"]["99"] == pytest.approx(0.001, rel=0.01)
     for _ in range(12):
         figures.tick()
+    now += 62
     shown = figures.as_varz()
     assert (shown["top10_app_requests"], shown["latency"]["50"]) == ([], 0.0)
+    assert "top_app_requests" not in shown
 
 
-def test_components() -> None:
+def test_tags_have_figures_of_their_own() -> None:
     figures = Figures()
-    stats = report()
-    stats.components = {"api": GroupStats(4, [3, 0, 0, 1, 0], {bucket(2000): 4})}
-    figures.received(0, stats)
-    figures.received(1, stats)
-    api = figures.as_varz()["tags"]["component"]["api"]
-    assert (api["requests"], api["responses_2xx"], api["responses_5xx"]) == (8, 6, 2)
+    for slot in range(2):
+        tags = (("component", "api"), ("framework", "rails"), ("other", "x"))
+        figures.received(slot, report(did("a", 3, 0, 0, 1, cells={bucket(2000): 4}, tags=tags, failures=1)))
+    shown = figures.as_varz()["tags"]
+    assert list(shown) == ["component", "framework"]
+    api = shown["component"]["api"]
+    assert (api["requests"], api["responses_2xx"], api["responses_5xx"]) == (10, 6, 2)
     assert api["latency"]["99"] == pytest.approx(0.002, rel=0.01)
 
 
