@@ -109,16 +109,17 @@ async def test_what_cannot_be_read_is_refused_and_the_connection_closed(sent: by
 
 
 async def test_a_broken_chunk_never_looks_complete_to_the_backend() -> None:
-    got: list[bytes] = []
+    begun, got = asyncio.Event(), list[bytes]()
 
     async def script(client: Client) -> None:
         await client.reader.readuntil(b"\r\n\r\n")
+        begun.set()
         got.append(await client.rest())
 
     async with serving(script) as (bench, _):
         client = await bench.client()
         await client.send(b"POST / HTTP/1.1\r\nHost: app.test\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n")
-        await until(lambda: bool(bench.plane.backends))
+        await until(begun.is_set)
         await client.send(b"zz\r\n")
         assert (await client.response())[0] == 400
         await until(lambda: bool(got))
