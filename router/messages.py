@@ -224,6 +224,19 @@ class Syslog(msgspec.Struct, frozen=True):
     """Bytes to which a line is cut; 0 = not at all."""
 
 
+class Ejection(msgspec.Struct, frozen=True):
+    """When an endpoint is put out of use for what requests meet with there. Times are seconds, shares 0 to 1."""
+
+    enabled: bool = True
+    consecutive_failures: int = 5
+    failure_margin: float = 0.2
+    owed_requests: int = 3
+    owed_after: float = 0.5
+    shortest: float = 0.5
+    longest: float = 2.5
+    max_share: float = 0.5
+
+
 class WorkerSettings(msgspec.Struct, frozen=True):
     """All that a worker may know of the configuration. Times are seconds, sizes bytes; 0 means "none" for limits."""
 
@@ -239,6 +252,16 @@ class WorkerSettings(msgspec.Struct, frozen=True):
     max_attempts: int = 1
     max_conns: int = 0
     failed_mark_seconds: float = 30.0
+    ejection: Ejection = Ejection()
+    slow_start: float = 0.0
+    retry_budget: float = 0.2
+    """Share of requests that may be repeated; 0 = any."""
+    max_queue: int = 0
+    """Requests of one pool that may wait while all its endpoints are at `max_conns`."""
+    queue_timeout: float = 0.5
+    hedge_after: float = 0.0
+    zone: str = ""
+    prefer_zone: bool = False
     sticky_cookie_names: tuple[str, ...] = ("JSESSIONID",)
     sticky_auth_negotiate: bool = False
     secure_cookies: bool = False

@@ -186,6 +186,7 @@ HeaderNames = Annotated[list[HeaderName], Kind("a list of header names", text=Tr
 CookieNames = Annotated[
     list[Annotated[str, _TOKEN, Kind("a cookie name", text=True)]], Kind("a list of cookie names", text=True)
 ]
+Percent = Annotated[int, Field(strict=True, ge=0, le=100), Kind("a percentage, 0 to 100")]
 Secret = Annotated[SecretStr, _SCALAR_TEXT, Kind("text on one line", text=True, secret=True)]
 Path = Annotated[str, StringConstraints(pattern=r"^[^\x00]*$"), Kind("a path", text=True)]
 OptionalPath = Annotated[str | None, Kind("a path", text=True)]
@@ -241,6 +242,8 @@ ForwardedClientCert = Annotated[
     Literal["always_forward", "forward", "sanitize_set"],
     Kind("`always_forward`, `forward` or `sanitize_set`", text=True),
 ]
+ZonePreference = Annotated[Literal["none", "locally-optimistic"], Kind("`none` or `locally-optimistic`", text=True)]
+Positive = Annotated[int, Field(strict=True, ge=1, le=2**31), Kind("a whole number, 1 or more")]
 Networks = Annotated[
     list[Annotated[str, AfterValidator(_network), Kind("an IP address or network", text=True)]],
     Kind("a list of IP addresses or networks", text=True),

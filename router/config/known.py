@@ -31,7 +31,6 @@ _ROWS: tuple[tuple[str, str], ...] = (
         "http_rewrite.responses.add_headers_if_not_present http_rewrite.responses.remove_headers",
     ),
     ("these headers do reach backends", "hop_by_hop_headers_to_filter"),
-    ("availability zones play no part in choosing a backend", "zone balancing_algorithm_az_preference"),
     ("request and response bodies always flow at the same time", "enable_http1_concurrent_read_write"),
     ("the connection is closed after an early answer to `Expect`", "keep_alive_100_continue_requests"),
     ("only `max_idle_conns_per_host` limits idle connections", "max_idle_conns"),

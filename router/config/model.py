@@ -37,7 +37,9 @@ from router.config.kinds import (
     Path,
     Pem,
     Pems,
+    Percent,
     Port,
+    Positive,
     RemotePort,
     Secret,
     SecretPem,
@@ -47,6 +49,7 @@ from router.config.kinds import (
     Text,
     Texts,
     Workers,
+    ZonePreference,
 )
 from router.config.observing import ATTEMPT_DETAILS, AccessLog, Logging, Prometheus
 from router.config.section import Section
@@ -183,6 +186,31 @@ class Fleet(Section):
     """Time between two announcements, at least 0.1s."""
 
 
+class Ejection(Section):
+    """When a backend is put out of use for what requests meet with there, and for how long."""
+
+    enabled: Flag = True
+    """Judge backends by their failures, 5xx answers and overdue answers. Off: a failed connection still marks its
+    backend for a quarter of `droplet_stale_threshold`, as with the Go router."""
+    consecutive_failures: Positive = 5
+    """Failed requests and 5xx answers in a row, or so many of late, at which a backend is compared with its fellows."""
+    failure_margin: Percent = 20
+    """It is put out when the share of its requests that fail, in percent, is this much more than twice the share at
+    the others. So nobody is put out when all fail alike."""
+    owed_requests: Positive = 3
+    """Requests that wait for their answer, or were given up by their clients, at which a backend is compared with its
+    fellows; it is put out when it answers nothing and owes three times as much as they do."""
+    owed_after: Duration = 0.5
+    """How long a request waits before it counts as overdue; three times as long as the pool usually takes, if that is
+    more."""
+    shortest: Duration = 0.5
+    """How long a backend is out for the first time; then one request tries it. It doubles with every failed trial."""
+    longest: Duration = 2.5
+    """The longest time between two trials."""
+    max_share: Percent = 50
+    """Most backends of a route, in percent, that judgement may put out. If active checks put out more, all are used."""
+
+
 class Backends(Section):
     """Limits that hold for each backend."""
 
@@ -197,6 +225,19 @@ class Backends(Section):
     """How long an idle connection to a backend is kept; one that was seen to close its own sooner gets less."""
     replay_bytes: Count = 65536
     """Bytes of a request body that are kept, so that another backend can be tried; a longer one is not repeated."""
+    max_queue: Count = 32
+    """Requests of one route and worker that may wait while all its backends are at `max_conns`; others get 503 at
+    once."""
+    queue_timeout: Duration = 0.5
+    """How long such a request waits before it gets 503."""
+    retry_budget: Percent = 20
+    """Repeated requests, in percent of all, that a worker allows itself, besides five a second; 0 = no limit."""
+    hedge_after: Duration = 0.0
+    """Ask a second backend as well when a GET, HEAD, OPTIONS or TRACE without body has waited this long for its
+    response; the first answer counts. It is part of the retry budget. 0 = never."""
+    slow_start: Duration = 0.0
+    """Time in which a new or returned backend comes up to its full share of requests; 0 = at once."""
+    ejection: Ejection = Ejection()
     cert_chain: Pem = ""
     """Certificate that is shown to backends which ask for one: PEM text, or the path of a file."""
     private_key: SecretPem = SecretStr("")
@@ -262,6 +303,10 @@ class RouterConfig(Section):
     hash_balance: HashBalance = 1.25
     """With them, a backend with more than so many times the average of requests in flight is passed over; 0 = load is
     not looked at."""
+    balancing_algorithm_az_preference: ZonePreference = "none"
+    """`locally-optimistic`: the first attempt goes to a backend in this router's `zone`, if one there can take it."""
+    zone: Text = ""
+    """Availability zone of this router."""
     backends: Backends = Backends()
     sticky_session_cookie_names: CookieNames = ["JSESSIONID"]
     """Session cookies of apps. A response that sets one also gets `__VCAP_ID__`, and requests that bring both back go

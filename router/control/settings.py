@@ -20,7 +20,7 @@ from router.control.bus.client import BusSettings
 from router.control.errors import StartError
 from router.control.registry import RegistrySettings
 from router.in_flight import LANES
-from router.messages import BackendTls, Certificate, FrontTls, RouteOptions, Syslog, WorkerSettings
+from router.messages import BackendTls, Certificate, Ejection, FrontTls, RouteOptions, Syslog, WorkerSettings
 from router.proxy.tls import DEFAULT_CIPHERS, load_pair
 
 
@@ -40,6 +40,14 @@ def worker_settings(config: RouterConfig, router_ip: str) -> WorkerSettings:
         sticky_cookie_names=tuple(config.sticky_session_cookie_names),
         sticky_auth_negotiate=config.sticky_sessions_for_auth_negotiate,
         secure_cookies=config.secure_cookies,
+        zone=config.zone,
+        prefer_zone=config.balancing_algorithm_az_preference == "locally-optimistic",
+        ejection=ejection(config),
+        slow_start=config.backends.slow_start,
+        retry_budget=config.backends.retry_budget / 100,
+        max_queue=config.backends.max_queue,
+        queue_timeout=config.backends.queue_timeout,
+        hedge_after=config.backends.hedge_after,
         empty_pool_503=config.empty_pool_response_code_503,
         endpoint_timeout=max(config.endpoint_timeout, 0.0),
         dial_timeout=config.endpoint_dial_timeout,
@@ -103,6 +111,21 @@ def histogram_bounds(config: RouterConfig) -> dict[str, list[float]]:
         "latency": meters.routing_response_latency_histogram_buckets,
         "http_latency_seconds": meters.http_latency_histogram_buckets,
     }
+
+
+def ejection(config: RouterConfig) -> Ejection:
+    """The rules of passive health."""
+    rules = config.backends.ejection
+    return Ejection(
+        rules.enabled,
+        rules.consecutive_failures,
+        rules.failure_margin / 100,
+        rules.owed_requests,
+        rules.owed_after,
+        rules.shortest,
+        max(rules.shortest, rules.longest),
+        rules.max_share / 100,
+    )
 
 
 def listener_kinds(config: RouterConfig) -> tuple[tuple[str, bool], ...]:

@@ -319,8 +319,8 @@ class BackendH1(asyncio.Protocol):
             self._state = _CHUNKED
             self._chunks = ChunkedReader()
             exchange.response_head(head, b"", False)
-            if data and self.exchange is exchange:
-                self._chunked_data(exchange, data)
+            if data and self.exchange is not None:  # which may be another now (`proxy.hedge`)
+                self._chunked_data(self.exchange, data)
         else:
             assert body == UNTIL_CLOSE
             self._state = _UNTIL_CLOSE

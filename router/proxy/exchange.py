@@ -27,6 +27,7 @@ from router.observe.counters import Counter
 from router.proxy.attempts import IDEMPOTENT, NOTHING_TO_CHOOSE, TIMED_OUT, Failure, Retry
 from router.proxy.backend_h1 import BackendH1
 from router.proxy.connections import Connections, dial
+from router.proxy.hedge import Hedge
 
 if TYPE_CHECKING:
     from router.proxy.connections import Backend
@@ -50,6 +51,7 @@ class Exchange:
         "_dialling",
         "_finished",
         "_fresh",
+        "_queued",
         "_replay",
         "_tried",
         "attempt",
@@ -67,8 +69,11 @@ class Exchange:
         "forwarded_proto",
         "frontend",
         "head_at",
+        "hedge",
+        "hedged",
         "lines",
         "local_address",
+        "picked_from",
         "plane",
         "pool",
         "received",
@@ -80,8 +85,10 @@ class Exchange:
         "router_error",
         "scratch",
         "sticky",
+        "trial",
         "status",
         "upgrade",
+        "waits_since",
     )
 
     def __init__(self, plane: Plane, frontend: FrontendH1 | Stream, request: RequestHead) -> None:
@@ -120,6 +127,14 @@ class Exchange:
         self.forwarded_proto: bytes | None = None
         self.responding = False
         """A final response head went to the client."""
+        self.waits_since = 0.0
+        """When the attempt began, or its request was complete; seconds of the worker's clock."""
+        self.hedge: Hedge | None = None
+        """A second attempt beside this one (`proxy.hedge`)."""
+        self.hedged = False
+        """There has been one."""
+        self.trial = False
+        """The attempt is a trial of an endpoint that is out of use (`balance.health`)."""
         self.deadline = 0.0
         self.continue_by = 0.0
         self.upgrade = b""
@@ -131,6 +146,9 @@ class Exchange:
         self._finished = False
         self._fresh = False
         """The next attempt is not made on a connection that has been idle."""
+        self._queued = False
+        self.picked_from: Pool | None = None
+        """The pool, or the part of it, whose strategy picked the endpoint; None when nobody's did."""
         self._replay: list[bytes] | None = []
         """The request body so far, for an attempt that is still to come; None = too long to be kept."""
         self._tried: set[str] | None = None
@@ -144,6 +162,12 @@ class Exchange:
         """The client said `TE: trailers`."""
         te = self.request.noted.get(b"te", b"")
         return b"trailers" in {token.partition(b";")[0].strip(b" \t") for token in te.lower().split(b",")}
+
+    @property
+    def fit_for_trial(self) -> bool:
+        """It could be repeated elsewhere without harm, and has not been yet."""
+        request = self.request
+        return request.method in IDEMPOTENT and request.body == NO_BODY and not self.upgrade and self._tried is None
 
     # -------------------------------------------------------- the client's side
 
@@ -256,6 +280,7 @@ class Exchange:
         self.request_done = True
         self.request_trailers = trailers
         self.continue_by = 0.0
+        self.waits_since = self.plane.clock.now
         if self.backend is not None:
             self.backend.finish(trailers)
 
@@ -271,6 +296,12 @@ class Exchange:
             self.status = status
             if status == 499 and self.dispatched:
                 self.router_error = "endpoint_failure (context canceled)"
+            if self._counted and self.request_done:
+                plane = self.plane
+                age = plane.clock.now - self.waits_since
+                plane.watch.gave_up(self.pool, self.endpoint, age, trial=self.trial)  # type: ignore[arg-type]
+            elif self._queued and self.pool is not None:
+                self.plane.queue.drop(self.pool, self)
         self._stop_attempt()
         self._finish()
 
@@ -295,6 +326,8 @@ class Exchange:
         endpoint = plane.choose(pool, self)
         if endpoint is None:
             if last is None and pool.endpoints and all(e.overloaded for e in pool.endpoints):
+                if self._wait(pool):
+                    return
                 plane.counters[Counter.EXHAUSTED] += 1
                 self._refuse(errors.CONNECTION_LIMIT)
             else:
@@ -310,19 +343,38 @@ class Exchange:
         self.endpoint = endpoint
         self._begin(endpoint)
 
+    def _wait(self, pool: Pool) -> bool:
+        """Queue for a place at an endpoint of `pool`, once."""
+        if self._queued or (self.sticky is not None and self.sticky.must):
+            return False
+        self._queued = self.plane.queue.put(pool, self)
+        return self._queued
+
+    def leave_queue(self, late: bool) -> None:
+        """There is a place now, or it is too `late`."""
+        if late:
+            self.plane.counters[Counter.EXHAUSTED] += 1
+            self._refuse(errors.CONNECTION_LIMIT)
+        else:
+            self.attempt = 0
+            self._next_attempt(None)
+
     def _begin(self, endpoint: Endpoint) -> None:
         """One attempt at one endpoint: on an idle connection, or on a new one."""
         plane = self.plane
         plane.counters[_REQUESTS] += 1
         plane.own_lane[endpoint.slot] += 1
         self._counted = True
-        pool = self.pool
-        if pool.settle is not None and not self._fresh:  # type: ignore[union-attr]
+        pool = self.picked_from
+        if pool is None:
+            pool = self.pool
+        elif pool.settle is not None and not self._fresh:
             endpoint = self._settle(endpoint)
         if pool.done is not None:  # type: ignore[union-attr]
             self._began = monotonic()
         timeout = plane.settings.endpoint_timeout
-        self.deadline = plane.clock.now + timeout if timeout > 0 and not self.upgrade else 0.0
+        now = self.waits_since = plane.clock.now
+        self.deadline = now + timeout if timeout > 0 and not self.upgrade else 0.0
         connections = endpoint.connections
         if connections is None:
             connections = endpoint.connections = Connections()
@@ -338,7 +390,7 @@ class Exchange:
 
     def _settle(self, endpoint: Endpoint) -> Endpoint:
         """Now that all workers see the count, the strategy may still prefer another endpoint."""
-        pool = self.pool
+        pool = self.picked_from
         assert pool is not None
         assert pool.settle is not None
         try:
@@ -349,7 +401,7 @@ class Exchange:
 
     def _tell(self, ok: bool) -> None:
         """Tell the strategy how the attempt went, once."""
-        pool = self.pool
+        pool = self.picked_from or self.pool
         assert pool is not None
         seconds, self._began = monotonic() - self._began, 0.0
         if pool.done is not None:
@@ -385,8 +437,21 @@ class Exchange:
             self._replay = None
             self.frontend.resume_reading()
 
+    def adopt(self, endpoint: Endpoint, backend: Backend) -> None:
+        """The second attempt has won: it becomes the one, and the first is broken off."""
+        assert self.pool is not None
+        assert self.endpoint is not None
+        self.hedge = None
+        self.plane.watch.gave_up(self.pool, self.endpoint, self.plane.clock.now - self.waits_since, trial=False)
+        self._stop_attempt()
+        self.endpoint = endpoint
+        self.backend = backend
+        self._counted = True
+
     def attempt_failed(self, failure: Failure, *, stale: bool) -> None:
         """The attempt came to nothing. `stale`: on a connection that had been idle, and no byte came back."""
+        if self.hedge is not None:
+            self.hedge.stop()
         self.backend = None
         endpoint = self.endpoint
         assert endpoint is not None
@@ -397,29 +462,45 @@ class Exchange:
         retry = self._may_repeat(failure)
         if self._began and not stale:
             self._tell(False)
+        trial, self.trial = self.trial, False
+        again = retry and stale and not self._fresh
         plane.log_failure(self, failure, retry, stale)
         if failure.marks:
             endpoint.failed_at = plane.clock.now
             if failure.unfit and endpoint.spec.tls:
                 assert self.pool is not None
                 plane.unfit(self.pool.key, endpoint.id, failure.reason)
+        if not again:
+            assert self.pool is not None
+            plane.watch.failed(self.pool, endpoint, failure.reason, marks=failure.marks, trial=trial)
         if self.responding:
             # The head is out: all that is left is to cut the connection, so that nobody takes the rest for complete.
             self.router_error = f"endpoint_failure ({failure.reason})"
             self._finish()
             self.frontend.abort()
             return
-        if retry and stale and not self._fresh:
+        if again:
             # The peer closed an idle connection: that was no attempt. A fresh connection shows whether it lives.
             self._fresh = True
+            self.trial = trial
             self._begin(endpoint)
             return
-        if not retry or self.attempt >= plane.settings.max_attempts:
+        if trial:
+            self._repeat_elsewhere(failure)
+            return
+        if not retry or self.attempt >= plane.settings.max_attempts or not plane.retry_budget.take():
             self._give_up(failure)
             return
         if self._tried is None:
             self._tried = set()
         self._tried.add(endpoint.address)
+        self._next_attempt(failure)
+
+    def _repeat_elsewhere(self, failure: Failure) -> None:
+        """A trial went badly: that was no attempt of the client's."""
+        assert self.endpoint is not None
+        self._tried = {self.endpoint.address}
+        self.attempt = 0
         self._next_attempt(failure)
 
     def _may_repeat(self, failure: Failure) -> bool:
@@ -439,6 +520,8 @@ class Exchange:
     def _stop_attempt(self) -> None:
         if self._began:
             self._tell(False)
+        if self.hedge is not None:
+            self.hedge.stop()
         if self._dialling is not None:
             self._dialling.cancel()
             self._dialling = None
@@ -452,6 +535,8 @@ class Exchange:
             self._counted = False
             assert self.endpoint is not None
             self.plane.own_lane[self.endpoint.slot] -= 1
+            if self.plane.queue.waiting:
+                self.plane.loop.call_soon(self.plane.queue.advance)
 
     # -------------------------------------------------------- the backend's side
 
@@ -485,6 +570,12 @@ class Exchange:
         """The response begins: its head, the first bytes of its body, and whether that was all."""
         if self._began:
             self._tell(head.status < 500)
+        if self.hedge is not None:
+            self.hedge.stop()
+        if (head.status >= 500 or self.endpoint.record is not None) and not self._passes(  # type: ignore[union-attr]
+            head.status, complete
+        ):
+            return
         self.responding = True
         self.head_at = time_ns()
         if self.plane.notes_local_address and self.backend is not None:
@@ -508,6 +599,21 @@ class Exchange:
         if complete:
             self.response_complete([])
 
+    def _passes(self, status: int, complete: bool) -> bool:
+        """Tell the judge what was answered. False: it was a trial that went badly, and the client shall not know."""
+        pool, endpoint = self.pool, self.endpoint
+        assert pool is not None
+        assert endpoint is not None
+        trial, self.trial = self.trial, False
+        if self.plane.watch.answered(pool, endpoint, status, self.waits_since, trial=trial):
+            return True
+        if not complete and self.backend is not None:
+            self.backend.abort()
+        self.backend = None
+        self._uncount()
+        self._repeat_elsewhere(Failure(f"answered {status} on trial", Retry.ALWAYS, False))
+        return False
+
     def _sticky_line(self, head: ResponseHead) -> bytes:
         endpoint, pool = self.endpoint, self.pool
         assert endpoint is not None
@@ -526,6 +632,8 @@ class Exchange:
         self.backend = None
         self._counted = False
         self.plane.own_lane[self.endpoint.slot] -= 1  # type: ignore[union-attr]
+        if self.plane.queue.waiting:
+            self.plane.loop.call_soon(self.plane.queue.advance)
         self._finished = True
         self.plane.account(self)
         if trailers and not self.takes_trailers:
@@ -582,9 +690,40 @@ class Exchange:
         if self.continue_by and now >= self.continue_by:
             self.continue_by = 0.0
             self.frontend.send_continue()
+        if self._counted and not self.responding and self.request_done:
+            watch = self.plane.watch
+            age = now - self.waits_since
+            if age >= watch.owed_after:
+                self._overdue(age)
+            after = self.plane.settings.hedge_after
+            if after and age >= after and not self.hedged:
+                self._start_hedge()
         if self.deadline and now >= self.deadline and self._counted:
             self._stop_attempt()
             self.attempt_failed(TIMED_OUT, stale=False)
+
+    def _start_hedge(self) -> None:
+        """Ask another endpoint as well, if it may be, there is one, and the budget allows."""
+        pool, endpoint, plane = self.pool, self.endpoint, self.plane
+        assert pool is not None
+        assert endpoint is not None
+        self.hedged = True
+        if not self.fit_for_trial or self.trial or (self.sticky is not None and self.sticky.must):
+            return
+        other = plane.choose_besides(pool, self, endpoint)
+        if other is not None and plane.retry_budget.take():
+            self.hedge = Hedge(self, other)
+            self.hedge.start()
+
+    def _overdue(self, age: float) -> None:
+        """The response has not begun, and it is late."""
+        pool, endpoint, watch = self.pool, self.endpoint, self.plane.watch
+        assert pool is not None
+        assert endpoint is not None
+        watch.owed(pool, endpoint, age)
+        if self.trial and age >= watch.patience(pool):
+            self._stop_attempt()
+            self.attempt_failed(Failure("no answer on trial", Retry.ALWAYS, False), stale=False)
 
     def _finish(self) -> None:
         if not self._finished:

@@ -16,7 +16,11 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from router.balance.besides import besides
+from router.balance.health import Watch
+from router.balance.locality import Locality
 from router.balance.round_robin import RoundRobin
+from router.balance.slow_start import warmed
 from router.balance.sticky import Sticky
 from router.balance.strategy import Strategy, StrategyError, StrategyMaker, load_strategy
 from router.http.forwarded import RequestIds, forwarded_client_cert
@@ -41,8 +45,10 @@ from router.observe.counters import COUNT, RESPONSE_CLASSES, Counter
 from router.observe.histogram import BACKEND, DIAL, ROUTER, bucket
 from router.observe.log import Log
 from router.proxy.attempts import Failure
+from router.proxy.budget import RetryBudget
 from router.proxy.clock import Clock
 from router.proxy.listener import Closable, listen
+from router.proxy.queue import Queue
 from router.proxy.tls import FrontDoor, backend_context
 from router.table.endpoint import Endpoint, Loads
 from router.table.pool import Pool
@@ -106,6 +112,10 @@ class Plane:
         self._lookup_ns = 0
         self._strategies: dict[str, StrategyMaker] = {}
         self._broken: set[str] = set()
+        self.watch = Watch(self.loads, lambda key: self.table.pools.get(key), self._tell)
+        self.queue = Queue(loop)
+        self.retry_budget = RetryBudget(self.counters, 0.0)
+        self.locality: Locality | None = None
         self.configure(WorkerSettings())
         self.table = self.new_table()
 
@@ -128,6 +138,11 @@ class Plane:
         self.backend_connection_line = b"Connection: close\r\n" if settings.disable_keep_alives else b""
         self.loads.max_conns = settings.max_conns
         self.loads.failed_mark_seconds = settings.failed_mark_seconds
+        self.loads.slow_start = settings.slow_start
+        self.watch.configure(settings.ejection)
+        self.retry_budget.share = settings.retry_budget
+        self.queue.size, self.queue.timeout = settings.max_queue, settings.queue_timeout
+        self.locality = Locality(settings.zone, self.make_strategy) if settings.prefer_zone else None
         self.clock.interval = _tick_interval(settings)
         self.sticky = Sticky(
             settings.sticky_cookie_names, secure=settings.secure_cookies, negotiate=settings.sticky_auth_negotiate
@@ -243,13 +258,34 @@ class Plane:
 
     def choose(self, pool: Pool, request: Exchange) -> Endpoint | None:
         """The endpoint for an attempt (contract §4): who is asked for by cookie, else who the strategy picks."""
-        wish = request.sticky
-        if wish is not None and (request.attempt == 1 or wish.must):
-            endpoint = pool.instance(wish.id)
-            if endpoint is not None and not endpoint.overloaded:
+        request.picked_from = None
+        if request.sticky is not None:
+            wish = request.sticky
+            endpoint = pool.instance(wish.id) if request.attempt == 1 or wish.must else None
+            if endpoint is not None and not endpoint.overloaded and (wish.must or not endpoint.judged):
                 return endpoint
             if wish.must:
                 return None
+        if request.attempt == 1:
+            if pool.ward is not None and request.fit_for_trial and (endpoint := self.watch.trial(pool)) is not None:
+                request.trial = True
+                return endpoint
+            if self.locality is not None:
+                pool = self.locality.narrowed(pool)
+        picked = self._pick(pool, request)
+        request.picked_from = pool
+        if picked is not None and picked.warm_since:
+            instead = warmed(pool, picked, lambda: self._pick(pool, request))
+            if instead is not picked:
+                request.picked_from = None  # which must not be settled back
+            return instead
+        return picked
+
+    def choose_besides(self, pool: Pool, request: Exchange, endpoint: Endpoint) -> Endpoint | None:
+        """As `choose`, another than `endpoint`; None when no other is available."""
+        return besides(pool, endpoint, lambda: self._pick(pool, request))
+
+    def _pick(self, pool: Pool, request: Exchange) -> Endpoint | None:
         try:
             picked: Endpoint | None = pool.strategy.pick(pool, request)
         except Exception as error:
@@ -319,6 +355,7 @@ class Plane:
         self.loads.now = now
         for frontend in list(self.frontends):
             frontend.check(now)
+        self.watch.tick(now)
         limit = self.settings.backend_idle_timeout
         swept = set()
         for tunnel in list(self.tunnels):
@@ -350,6 +387,14 @@ class Plane:
             f"X-Vcap-Router: {self.settings.router_ip}\r\n"
             f"X-Vcap-Backend: {endpoint.address}\r\nX-Cf-RouteEndpoint: {endpoint.address}\r\n"
         ).encode()
+
+    def _tell(self, event: str, pool: Pool, endpoint: Endpoint, reason: str) -> None:
+        """An endpoint is used no more, or again."""
+        fields = {"uri": pool.key, "backend": endpoint.address, "application_id": endpoint.spec.app}
+        if reason:
+            self.log.warn(event, **fields, reason=reason)
+        else:
+            self.log.info(event, **fields)
 
     def log_failure(self, exchange: Exchange, failure: Failure, retry: bool, stale: bool) -> None:
         """A failed attempt goes to the event log (contract §12.5); a stale connection is no failure worth a line."""
@@ -484,5 +529,7 @@ def _tick_interval(settings: WorkerSettings) -> float:
         settings.client_body_timeout,
         settings.client_send_timeout,
         settings.backend_idle_timeout,
+        settings.ejection.owed_after * 2 if settings.ejection.enabled else 0,
+        settings.hedge_after,
     ]
     return max(0.05, min([1.0, *(limit / 4 for limit in limits if limit > 0)]))

@@ -40,7 +40,7 @@ class Counts(Protocol):
 class Loads:
     """What all endpoints of a table share: counts, limits, the coarse clock."""
 
-    __slots__ = ("counts", "failed_mark_seconds", "max_conns", "now")
+    __slots__ = ("counts", "failed_mark_seconds", "max_conns", "now", "slow_start")
 
     def __init__(self, counts: Counts) -> None:
         self.counts = counts
@@ -48,6 +48,8 @@ class Loads:
         """Requests in flight at which an endpoint is overloaded; 0 = never (contract §4.4)."""
         self.failed_mark_seconds = 30.0
         """How long a failure mark lasts (contract §4.1)."""
+        self.slow_start = 0.0
+        """Seconds in which a new or returned endpoint comes up to its full share; 0 = at once."""
         self.now = 0.0
         """Monotonic seconds, set by the worker's clock."""
 
@@ -64,8 +66,11 @@ class Endpoint:
         "failed_at",
         "id",
         "loads",
+        "record",
         "slot",
         "spec",
+        "unhealthy",
+        "warm_since",
         "weight",
     )
 
@@ -78,7 +83,13 @@ class Endpoint:
         self.weight = spec.weight
         """Share of the traffic, next to the pool's other weights; 0 = only when nothing else is left."""
         self.failed_at = 0.0
-        """When an attempt failed (monotonic seconds), 0 = no mark (contract §4.6)."""
+        """When an attempt failed (monotonic seconds), 0 = no mark (contract §4.6). Set whenever it is out of use."""
+        self.record: Any = None
+        """What is held for and against it, while its pool is under watch (`balance.health`)."""
+        self.unhealthy = ""
+        """Why active checks find it unfit; empty = they don't."""
+        self.warm_since = loads.now if loads.slow_start else 0.0
+        """When it came or came back, while it is still to be spared (slow start); 0 = it is not."""
         self.connections: Any = None
         """The pool of idle connections, made by the proxy on first use (`proxy.connections`)."""
         self._head_lines = b""
@@ -119,9 +130,13 @@ class Endpoint:
 
     @property
     def failed(self) -> bool:
-        """Marked failed and the mark not yet old; an old mark is dropped here (contract §4.1)."""
+        """Out of use: marked failed (an old mark is dropped here, contract §4.1), ejected or unhealthy."""
         if not self.failed_at:
             return False
+        if self.unhealthy:
+            return True
+        if self.record is not None and self.record.out:
+            return bool(self.loads.now < self.record.open_at)
         if self.loads.now - self.failed_at >= self.loads.failed_mark_seconds:
             self.failed_at = 0.0
             return False
@@ -129,12 +144,30 @@ class Endpoint:
 
     @property
     def failed_for(self) -> float:
-        """Seconds until the failure mark is old, 0 without one."""
-        return self.loads.failed_mark_seconds - (self.loads.now - self.failed_at) if self.failed else 0.0
+        """Seconds until it may be used again after a failure, 0 when it is in use."""
+        if not self.failed:
+            return 0.0
+        if self.record is not None and self.record.out:
+            return float(max(self.record.until - self.loads.now, 0.0))
+        return self.loads.failed_mark_seconds - (self.loads.now - self.failed_at)
+
+    @property
+    def state(self) -> tuple[str, str]:
+        """`in`, `failed`, `ejected` or `unhealthy`, and why."""
+        if self.unhealthy:
+            return "unhealthy", self.unhealthy
+        if self.record is not None and self.record.out:
+            return self.record.out, self.record.reason
+        return ("failed", "an attempt failed") if self.failed else ("in", "")
+
+    @property
+    def judged(self) -> bool:
+        """Out of use for more than a failed connection: ejected or unhealthy."""
+        return bool(self.failed_at) and self.state[0] in ("ejected", "unhealthy")
 
     @property
     def available(self) -> bool:
-        """May be picked: neither marked failed nor overloaded."""
+        """May be picked: neither out of use nor overloaded."""
         return not (self.failed_at and self.failed) and not (self.loads.max_conns and self.overloaded)
 
     def succeed(self, old: Endpoint) -> None:
@@ -142,7 +175,10 @@ class Endpoint:
 
         The failure mark is kept (contract §4.6); idle connections too while the peer's identity is the same (§2.4).
         """
-        self.failed_at = max(self.failed_at, old.failed_at)
+        if not old.unhealthy:
+            self.failed_at = max(self.failed_at, old.failed_at)
+        self.record = self.record or old.record
+        self.warm_since = old.warm_since
         if self.connections is None and same_peer(self.spec, old.spec):
             self.connections, old.connections = old.connections, None
 

@@ -19,11 +19,13 @@ class Pool:
         "done",
         "endpoints",
         "key",
+        "local",
         "options",
         "route_services",
         "settle",
         "strategy",
         "version",
+        "ward",
         "weighted",
     )
 
@@ -37,6 +39,10 @@ class Pool:
         self.endpoints: list[Endpoint] = []
         self.route_services = 0
         """Endpoints that were registered with the URL of a route service: no request may go around that."""
+        self.ward: Any = None
+        """Its place with the judge of health, while something is amiss (`balance.health`)."""
+        self.local: Pool | None = None
+        """Its endpoints in the router's own zone, made on first use (`balance.locality`)."""
         self._by_instance: dict[str, Endpoint] | None = None
         self.version = 0
         """Goes up with every change of `endpoints`; what a strategy derives from them holds while it stays."""
@@ -47,13 +53,14 @@ class Pool:
     def use(self, strategy: Any) -> None:
         """Let this strategy pick, and hear of what came of it if it cares to."""
         self.strategy = strategy
+        self.local = None
         self.done: Callable[..., None] | None = getattr(strategy, "done", None)
         self.settle: Callable[..., Endpoint] | None = getattr(strategy, "settle", None)
 
     def put(self, endpoint: Endpoint, replaces: int) -> None:
         """Append, or stand in the place of the endpoint with id `replaces`."""
         self.version += 1
-        self._by_instance = None
+        self._by_instance = self.local = None
         if endpoint.weight != 1:
             self.weighted = True
         self.route_services += bool(endpoint.spec.route_service_url)
@@ -68,7 +75,7 @@ class Pool:
 
     def drop(self, id: int) -> None:
         """Remove the endpoint with this id; the order of the rest stays (contract §4.1)."""
-        self._by_instance = None
+        self._by_instance = self.local = None
         for i, endpoint in enumerate(self.endpoints):
             if endpoint.id == id:
                 del self.endpoints[i]

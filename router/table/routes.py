@@ -169,6 +169,7 @@ class RouteTable:
             if endpoint.connections is not None or endpoint.failed_at:
                 by_address.setdefault(endpoint.address, []).append(endpoint)
         for endpoint in self.endpoints.values():
+            endpoint.warm_since = 0.0  # a whole table is no endpoint that has just come
             for predecessor in by_address.get(endpoint.address, ()):
                 endpoint.succeed(predecessor)
         for endpoint in old.endpoints.values():
