@@ -279,6 +279,7 @@ class WorkerSettings(msgspec.Struct, frozen=True):
     upgrades: tuple[str, ...] = ("websocket",)
     backend_idle_timeout: float = 55.0
     disable_keep_alives: bool = False
+    keep_alive_100_continue: bool = False
     max_idle_per_endpoint: int = 100
     replay_bytes: int = 65536
     """Bytes of a request body that are kept for another attempt."""
@@ -286,6 +287,8 @@ class WorkerSettings(msgspec.Struct, frozen=True):
     max_request_headers: int = 0
     max_response_head: int = 10 * 1024 * 1024
     max_response_headers: int = 0
+    hop_by_hop_headers_to_filter: tuple[str, ...] = ()
+    """Headers that `Connection` can't remove."""
     force_forwarded_proto_https: bool = False
     sanitize_forwarded_proto: bool = False
     debug_404: bool = False

@@ -325,6 +325,8 @@ class RouterConfig(Section):
     """Longest time to connect to a backend; 0 = none."""
     disable_keep_alives: Flag = False
     """A new connection to the backend for every request. The Go router's own default is true."""
+    keep_alive_100_continue_requests: Flag = False
+    """Keep the connection to the backend also after a request with `Expect: 100-continue`."""
     max_idle_conns_per_host: Count = 100
     """Idle connections kept for each backend. The Go router's own default is 2, its official job's 100."""
 
@@ -399,6 +401,9 @@ class RouterConfig(Section):
     """Who may send a PROXY header; from others it is a bad request. Empty = everybody, as with the Go router."""
 
     # contract 5.3, 5.5, 11.1
+    hop_by_hop_headers_to_filter: HeaderNames = []
+    """Request headers that a client cannot have removed by naming them in `Connection`. Those that the router reads or
+    sets never can be, whether they are listed here or not."""
     force_forwarded_proto_https: Flag = False
     """Always send `X-Forwarded-Proto: https` to backends."""
     sanitize_forwarded_proto: Flag = False

@@ -64,6 +64,8 @@ class FieldReader:
                     raise BadMessage(400, f"more than one {name.decode()} header")
                 value = noted[name] + b", " + value
             noted[name] = value
+        if noted.get(b"expect", b"100-continue").lower() != b"100-continue":
+            raise BadMessage(417, "Expect holds something else than 100-continue")
         if crumbs:
             noted[b"cookie"] = b"; ".join(crumbs)
             headers.append((b"cookie", noted[b"cookie"]))

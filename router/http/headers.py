@@ -1,8 +1,9 @@
 """Header rules as tables (contract §5.3, §5.5; RFC 9110 §7.6.1).
 
 A header with a row is noted, under its lower-case name, for the router's own use; the row says whether it is also
-passed on as it came. Headers without a row are passed on and not looked at. A new rule is one row here and one in its
-test table.
+passed on as it came. Headers without a row are passed on and not looked at. `Connection` has no say in headers with a
+row: what the router reads or sets can't be removed by naming it there. A new rule is one row here and one in its test
+table.
 """
 
 from __future__ import annotations

@@ -76,14 +76,15 @@ OWN_OPTIONS = frozenset((b"close", b"keep-alive", b"upgrade"))
 """Options of `Connection` that are no header names."""
 
 
-def without_named(headers: HeaderList, options: frozenset[bytes]) -> HeaderList:
-    """Headers less those that `Connection` names (RFC 9110 §7.6.1).
+def without_named(headers: HeaderList, options: frozenset[bytes], kept: frozenset[bytes]) -> HeaderList:
+    """Headers less those that `Connection` names (RFC 9110 §7.6.1), but for those `kept` whatever it says.
 
-    What the router itself routes by or sets is not in `headers` at all, so no client can have it removed.
+    What the router sets is not in `headers` at all, what it reads is among the `kept`: no client can have it removed.
     """
-    if options <= OWN_OPTIONS:
+    named = options - kept - OWN_OPTIONS
+    if not named:
         return headers
-    return [header for header in headers if header[0].lower() not in options]
+    return [header for header in headers if header[0].lower() not in named]
 
 
 def header_text(headers: HeaderList) -> bytes:

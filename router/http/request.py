@@ -148,9 +148,14 @@ MAX_REMEMBERED_BLOCK = 4096
 class RequestParser:
     """Parses whole heads. One object serves all connections of a worker: it keeps nothing between calls."""
 
-    def __init__(self, withheld: tuple[bytes, ...] = ()) -> None:
-        """`withheld` are further headers, lower case, that are noted and not passed on."""
-        self._rules = RuleBook(REQUEST_RULES | {name: Rule(name, False) for name in withheld})
+    def __init__(self, withheld: tuple[bytes, ...] = (), kept: frozenset[bytes] = frozenset()) -> None:
+        """`withheld` are further headers that are noted and not passed on, `kept` those that `Connection` can't remove.
+
+        Both are lower case.
+        """
+        rules = REQUEST_RULES | {name: Rule(name, False) for name in withheld}
+        self._rules = RuleBook(rules)
+        self._kept = kept | frozenset(rules)
         self._parser: Any = None
         self._target = b""
         self._headers: HeaderList = []
@@ -259,9 +264,11 @@ class RequestParser:
             if version == b"1.0":  # RFC 9110 §7.8: HTTP/1.0 can't ask for another protocol
                 options -= _UPGRADE
             request.options = options
-            request.headers = headers if options <= OWN_OPTIONS else without_named(headers, options)
+            request.headers = headers if options <= OWN_OPTIONS else without_named(headers, options, self._kept)
             keep = b"close" not in options and (version == b"1.1" or b"keep-alive" in options)
         request.keep_alive = keep
+        if b"expect" in noted:
+            self._expectation(request)
         if b"content-length" in noted or b"transfer-encoding" in noted:
             request.body = self._framing(version)
         else:
@@ -291,6 +298,14 @@ class RequestParser:
         except httptools.HttpParserError as error:
             raise BadMessage(400, str(error)) from None
         return method
+
+    def _expectation(self, request: RequestHead) -> None:
+        """RFC 9110 §10.1.1: one expectation is known, and HTTP/1.0 has none."""
+        if request.version == b"1.0":
+            del self._noted[b"expect"]
+            request.headers = [field for field in request.headers if field[0].lower() != b"expect"]
+        elif self._noted[b"expect"].lower() != b"100-continue":
+            raise BadMessage(417, "Expect holds something else than 100-continue")
 
     def _framing(self, version: bytes) -> int:
         """RFC 9112 §6: how long the body is."""

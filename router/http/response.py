@@ -25,6 +25,8 @@ from router.http.message import (
     without_named,
 )
 
+_KEPT = frozenset(RESPONSE_RULES)
+
 
 def reason_phrase(status: int) -> str:
     """The standard phrase of a status; unknown ones read `status code NNN` (contract §5.5)."""
@@ -109,7 +111,7 @@ class ResponseParser:
             response.keep_alive = version == b"1.1"
         else:
             options = CONNECTION_OPTIONS[connection]
-            response.headers = headers if options <= OWN_OPTIONS else without_named(headers, options)
+            response.headers = headers if options <= OWN_OPTIONS else without_named(headers, options, _KEPT)
             response.keep_alive = b"close" not in options and (version == b"1.1" or b"keep-alive" in options)
         response.text = header_text(response.headers)
         length = response.length = noted.get(b"content-length")

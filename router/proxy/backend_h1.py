@@ -10,6 +10,7 @@ it, so that the next request can have it at once.
 from __future__ import annotations
 
 import asyncio
+import os
 from typing import TYPE_CHECKING, cast
 
 from router.http.framing import ChunkedReader, chunk, last_chunk
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from router.proxy.exchange import Exchange
     from router.proxy.plane import Plane
 
+CLOSE = b"Connection: close\r\n"
 ONE_WRITE = 16 * 1024
 """Bytes that the system takes from an idle connection whole or not at all: less than its smallest send buffer."""
 MAX_REMEMBERED_HEAD = 4096
@@ -55,6 +57,7 @@ class BackendH1(asyncio.Protocol):
         "_chunks",
         "_in_one",
         "_keep",
+        "_last",
         "_left",
         "_sent",
         "_state",
@@ -79,6 +82,8 @@ class BackendH1(asyncio.Protocol):
         self._chunks: ChunkedReader | None = None
         self._in_one = False
         self._keep = False
+        self._last = False
+        """The backend was told that no other request comes."""
         self._left = 0
         self._sent = False
         self._state = _HEAD
@@ -106,6 +111,12 @@ class BackendH1(asyncio.Protocol):
         else:
             self._chunking = False
             framing = b"Content-Length: %d\r\n" % request.body
+        connection = self.plane.backend_connection_line
+        if exchange.upgrade:
+            connection = b"Connection: Upgrade\r\nUpgrade: %b\r\n" % exchange.upgrade
+        elif exchange.expects and not self.plane.settings.keep_alive_100_continue:
+            connection = CLOSE
+        self._last = connection is CLOSE
         data = b"".join(
             (
                 request.method,
@@ -118,9 +129,7 @@ class BackendH1(asyncio.Protocol):
                 exchange.lines,
                 framing,
                 b"TE: trailers\r\n" if b"te" in request.noted and exchange.takes_trailers else b"",
-                b"Connection: Upgrade\r\nUpgrade: %b\r\n" % exchange.upgrade
-                if exchange.upgrade
-                else self.plane.backend_connection_line,
+                connection,
                 exchange.endpoint.head_lines,  # type: ignore[union-attr]
                 body,
             )
@@ -195,6 +204,11 @@ class BackendH1(asyncio.Protocol):
             if was_usable and self.connections is not None:
                 self.connections.closed_by_peer(self)
             return
+        if error is not None and not self._sent:
+            self._read_rest()
+            exchange = self.exchange
+            if exchange is None:
+                return
         self.exchange = None
         if self._state == _UNTIL_CLOSE and error is None:
             exchange.response_complete([])
@@ -207,6 +221,20 @@ class BackendH1(asyncio.Protocol):
                 if failure.retry is Retry.NEVER:
                     failure = Failure(failure.reason, Retry.IDEMPOTENT, False)
             exchange.attempt_failed(failure, stale=self.served > 0)
+
+    def _read_rest(self) -> None:
+        """Our writing failed, but an answer may wait to be read: a backend that has read enough answers, and closes.
+
+        The socket is still open here. (Under TLS what waits is not readable, and the attempt has failed.)
+        """
+        if self.transport.get_extra_info("ssl_object") is not None:
+            return
+        fd = self.transport.get_extra_info("socket").fileno()
+        try:
+            while self.exchange is not None and (data := os.read(fd, LONG)):
+                self.data_received(data)
+        except OSError:
+            pass  # nothing waits, or it was reset
 
     def pause_writing(self) -> None:
         if self.exchange is not None:
@@ -352,12 +380,16 @@ class BackendH1(asyncio.Protocol):
             self._bulk = None
         self.served += 1
         plane = self.plane
-        if self._keep and self._sent and self.usable and not plane.settings.disable_keep_alives:
+        if self._keep and self._sent and self.usable and not self._last:
             assert self.connections is not None
             self.connections.give(self, plane.settings.max_idle_per_endpoint)
-        else:
+        elif self._sent:
             self.usable = False
             self.transport.close()
+        else:
+            # An early answer: what still waits to be sent is of no use, and a backend that reads no more would keep it.
+            self.usable = False
+            self.transport.abort()
 
     def _fail(self, exchange: Exchange, failure: Failure) -> None:
         self.abort()

@@ -51,6 +51,7 @@ class Exchange:
         "_dialling",
         "_finished",
         "_fresh",
+        "_invited",
         "_queued",
         "_replay",
         "_tried",
@@ -65,6 +66,7 @@ class Exchange:
         "dialled",
         "dispatched",
         "endpoint",
+        "expects",
         "forwarded_for",
         "forwarded_proto",
         "frontend",
@@ -137,6 +139,8 @@ class Exchange:
         """The attempt is a trial of an endpoint that is out of use (`balance.health`)."""
         self.deadline = 0.0
         self.continue_by = 0.0
+        self.expects = not self.request_done and b"expect" in request.noted
+        """The client waits for a 100 before it sends its body: none was passed on yet, nor has any of the body come."""
         self.upgrade = b""
         """The protocol asked for by `Upgrade`, lower case, when we tunnel it; else empty."""
         self._began = 0.0
@@ -144,6 +148,8 @@ class Exchange:
         self._counted = False
         self._dialling: asyncio.Task[None] | None = None
         self._finished = False
+        self._invited = False
+        """We sent a 100 of our own."""
         self._fresh = False
         """The next attempt is not made on a connection that has been idle."""
         self._queued = False
@@ -236,8 +242,6 @@ class Exchange:
             token = noted.get(b"upgrade", b"").lower()
             if token in plane.upgrades:  # else the request goes on without (RFC 9110 §7.8)
                 self.upgrade = token
-        if b"expect" in noted and not self.request_done:
-            self.continue_by = plane.clock.now + CONTINUE_WAIT
         if b"cookie" in noted:
             self.sticky = plane.sticky.wish(noted[b"cookie"], request.header)
         self.dispatched = time_ns()
@@ -262,6 +266,7 @@ class Exchange:
         """Bytes of the request body, framing taken off."""
         self.bytes_in += len(data)
         self.continue_by = 0.0
+        self.expects = False
         replay = self._replay
         if self.backend is not None:
             self.backend.send_body(data)
@@ -432,6 +437,8 @@ class Exchange:
         self.backend = backend
         replay = self._replay
         assert replay is not None
+        if self.expects:
+            self.continue_by = self.plane.clock.now + CONTINUE_WAIT
         backend.start(self, b"".join(replay) if replay else b"")
         if self.bytes_in > self.plane.settings.replay_bytes:
             self._replay = None
@@ -541,8 +548,12 @@ class Exchange:
     # -------------------------------------------------------- the backend's side
 
     def interim_head(self, head: ResponseHead) -> None:
-        """A 1xx from the backend: passed on (contract §5.5)."""
-        self.continue_by = 0.0
+        """A 1xx from the backend: passed on (contract §5.5), but for a 100 after our own."""
+        if head.status == 100:
+            if self._invited:
+                return
+            self.continue_by = 0.0
+            self.expects = False
         self.frontend.send_interim(head)
 
     def switched(self, head: ResponseHead, data: bytes) -> bool:
@@ -689,6 +700,8 @@ class Exchange:
         """Called at every tick of the clock."""
         if self.continue_by and now >= self.continue_by:
             self.continue_by = 0.0
+            self.expects = False
+            self._invited = True
             self.frontend.send_continue()
         if self._counted and not self.responding and self.request_done:
             watch = self.plane.watch

@@ -305,7 +305,11 @@ class FrontendH1(asyncio.Protocol):
 
     def send_head(self, head: ResponseHead, lines: bytes, data: bytes) -> None:
         """A response's head, with further header lines, and the first bytes of its body."""
-        version = self.exchange.request.version  # type: ignore[union-attr]
+        exchange = self.exchange
+        assert exchange is not None
+        version = exchange.request.version
+        if exchange.expects:
+            self._keep = False  # the client may or may not send its body now: the two readings must not meet
         framing = b""
         length = head.length
         if length is not None:
@@ -340,8 +344,8 @@ class FrontendH1(asyncio.Protocol):
         """A router-made response, whole."""
         assert self.exchange is not None
         request = self.exchange.request
-        if self._body is not None and b"expect" in request.noted:
-            self._keep = False  # the client may or may not send its body now: the two readings must not meet
+        if self.exchange.expects:
+            self._keep = False
         self.transport.write(
             b"".join(
                 (

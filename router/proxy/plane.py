@@ -45,6 +45,7 @@ from router.observe.counters import COUNT, RESPONSE_CLASSES, Counter
 from router.observe.histogram import BACKEND, DIAL, ROUTER, bucket
 from router.observe.log import Log
 from router.proxy.attempts import Failure
+from router.proxy.backend_h1 import CLOSE, BackendH1
 from router.proxy.budget import RetryBudget
 from router.proxy.clock import Clock
 from router.proxy.listener import Closable, listen
@@ -56,7 +57,6 @@ from router.table.routes import RouteTable
 
 if TYPE_CHECKING:
     from router.in_flight import InFlight
-    from router.proxy.backend_h1 import BackendH1
     from router.proxy.exchange import Exchange
     from router.proxy.frontend_h1 import FrontendH1
     from router.proxy.frontend_h2 import FrontendH2, Stream
@@ -131,11 +131,12 @@ class Plane:
         self.client_cert_mode = "" if mode == "always_forward" else mode
         """How `X-Forwarded-Client-Cert` is told, empty where it is passed on as it comes (contract §9.3)."""
         withheld = (CLIENT_CERT,) if self.client_cert_mode else ()
-        self.parse_request = RequestParser(withheld).parse_next
+        kept = frozenset(name.lower().encode() for name in settings.hop_by_hop_headers_to_filter)
+        self.parse_request = RequestParser(withheld, kept).parse_next
         self.read_fields = FieldReader(withheld)
         self.upgrades = frozenset(token.lower().encode() for token in settings.upgrades) - {b"h2c"}
         """Protocols that are tunnelled when a client asks for them by `Upgrade`, lower case."""
-        self.backend_connection_line = b"Connection: close\r\n" if settings.disable_keep_alives else b""
+        self.backend_connection_line = CLOSE if settings.disable_keep_alives else b""
         self.loads.max_conns = settings.max_conns
         self.loads.failed_mark_seconds = settings.failed_mark_seconds
         self.loads.slow_start = settings.slow_start

@@ -72,6 +72,8 @@ DEFAULTS = {
     "forwarded_client_cert": "always_forward",
     "ca_certs": [],
     "enable_proxy": False,
+    "hop_by_hop_headers_to_filter": [],
+    "keep_alive_100_continue_requests": False,
     "force_forwarded_proto_https": False,
     "sanitize_forwarded_proto": False,
     "extra_headers_to_log": [],
