@@ -13,6 +13,7 @@ from __future__ import annotations
 import fcntl
 import mmap
 import os
+from collections.abc import Iterable
 
 LANES = 64
 """Most workers a router can have."""
@@ -41,7 +42,7 @@ class InFlight:
     __slots__ = ("_counts", "_map", "capacity", "fd", "lanes", "own")
 
     def __init__(self, fd: int, lane: int = 0, workers: int = 1) -> None:
-        """Map the block behind `fd`, which stays open and the caller's."""
+        """Map the block behind `fd`, which stays open and the caller's. At first lanes 0 to `workers` - 1 count."""
         self.fd = fd
         self.capacity = capacity_of(fd)
         self._map = mmap.mmap(fd, LANES * self.capacity * _COUNT)
@@ -50,14 +51,14 @@ class InFlight:
         """Counts of this worker by slot, to be written by it alone."""
         self.lanes: list[memoryview] = []
         """The lanes that count, to be read by all."""
-        self.activate(workers)
+        self.activate(range(workers))
 
     def _lane(self, number: int) -> memoryview:
         return self._counts[number * self.capacity : (number + 1) * self.capacity]
 
-    def activate(self, workers: int) -> None:
-        """Count lanes 0 to `workers` - 1."""
-        self.lanes = [self._lane(number) for number in range(workers)]
+    def activate(self, lanes: Iterable[int]) -> None:
+        """Count these lanes."""
+        self.lanes = [self._lane(number) for number in lanes]
 
     def total(self, slot: int) -> int:
         """Requests in flight at the address with this slot, over all workers."""

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-FEED_VERSION = 2
+FEED_VERSION = 3
 FRAME_HEADER = 4  # bytes
 MAX_FRAME = 64 * 1024 * 1024  # bytes; a longer length prefix means a broken peer
 
@@ -324,11 +324,15 @@ class WorkerSettings(msgspec.Struct, frozen=True):
 
 
 class Setup(msgspec.Struct, array_like=True, tag="S"):
-    """First frame: who the worker is. `slot` is its lane in the in-flight block and its listening sockets' owner."""
+    """First frame, and again when something of it changes: who the worker is.
+
+    `slot` owns its listening sockets; `lane` is where it counts requests in flight, `lanes` all that count just now.
+    """
 
     version: int
     slot: int
-    workers: int
+    lane: int
+    lanes: list[int]
     lane_capacity: int
     run_dir: str
     settings: WorkerSettings
@@ -402,7 +406,7 @@ class Attach(msgspec.Struct, array_like=True, tag="A"):
 
     version: int
     slot: int
-    workers: int
+    lane: int
     pid: int
     lane_capacity: int
     addresses: list[tuple[str, int]]

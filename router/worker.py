@@ -172,13 +172,14 @@ class Worker:
         settings = message.settings
         if self.plane is None:
             log = self.log or Log(settings.log_source, settings.log_level, settings.log_timestamp)
-            in_flight = InFlight(self.block, message.slot, message.workers)
+            in_flight = InFlight(self.block, message.lane)
+            in_flight.activate(message.lanes)
             self.plane = Plane(self.loop, in_flight, log)
             self.plane.ask_route = self.ask_route
             self.plane.unfit = lambda key, id, reason: self.send(EndpointUnfit(key, id, reason))
             self._stats_timer = self.loop.call_later(STATS_INTERVAL - time.monotonic() % STATS_INTERVAL, self._report)
         else:
-            self.plane.in_flight.activate(message.workers)
+            self.plane.in_flight.activate(message.lanes)
             if self._orphaned:
                 self._orphaned = False
                 self.plane.log.info("control-found", slot=message.slot)
@@ -276,7 +277,7 @@ class Worker:
         attach = Attach(
             FEED_VERSION,
             self.setup.slot,
-            self.setup.workers,
+            self.setup.lane,
             os.getpid(),
             self._plane.in_flight.capacity,
             addresses,
@@ -295,11 +296,11 @@ class Worker:
         for sock in self.sockets:
             sock.close()
         self.sockets.clear()
-        if self._stats_timer is not None:
-            self._stats_timer.cancel()
         if self.plane is not None:
             await self.plane.stop(grace)
             self.send(self.plane.stats())
+        if self._stats_timer is not None:
+            self._stats_timer.cancel()
         if self.link is not None:
             self.link.close()
         if not self.done.done():

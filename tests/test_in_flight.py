@@ -58,7 +58,7 @@ def test_lanes_beyond_the_number_of_workers_do_not_count(block: int) -> None:
     view = InFlight(block, 0, 1)
     InFlight(block, 1, 2).own[7] = 1
     assert view.total(7) == 0
-    view.activate(2)
+    view.activate(range(2))
     assert view.total(7) == 1
 
 

@@ -232,7 +232,7 @@ class Control:
             keeper = Keeper(loop, self.log, office, self.feed, self.in_flight, listeners, self.workers)
             self.keeper = keeper
             for offer in adoption.take():
-                await keeper.adopt(offer.attach.slot, offer.pid, offer.connection, offer.received)
+                await keeper.adopt(offer.attach.slot, offer.attach.lane, offer.pid, offer.connection, offer.received)
             parts = await keeper.table_of_adopted()
             if parts is not None:
                 taken_over = True
@@ -376,12 +376,13 @@ class _Office:
     def __init__(self, control: Control) -> None:
         self._control = control
 
-    def setup_for(self, slot: int) -> Setup:
+    def setup_for(self, slot: int, lane: int, lanes: list[int]) -> Setup:
         control = self._control
         return Setup(
             FEED_VERSION,
             slot,
-            max(control.workers, 1),
+            lane,
+            lanes,
             control.in_flight.capacity,
             str(control.run_dir.path.absolute()),
             control.worker_settings,
@@ -391,13 +392,13 @@ class _Office:
     def health(self) -> HealthState:
         return self._control.health.state
 
-    def stats_received(self, slot: int, stats: Stats) -> None:
-        self._control.figures.received(slot, stats)
+    def stats_received(self, lane: int, stats: Stats) -> None:
+        self._control.figures.received(lane, stats)
         if self._control.active_apps is not None:
             self._control.active_apps.add(stats.apps)
 
-    def worker_gone(self, slot: int) -> None:
-        self._control.figures.gone(slot)
+    def worker_gone(self, lane: int) -> None:
+        self._control.figures.gone(lane)
 
     def hints_for(self, host: str) -> list[str]:
         return self._control.registry.explain_missing(host)

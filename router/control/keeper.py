@@ -1,6 +1,8 @@
 """The workers' lives: every slot has a worker, always; one that dies or freezes is replaced at once.
 
-- A slot keeps its listening sockets and its lane of the in-flight block over all its workers.
+- A slot keeps its listening sockets over all its workers. Every process has a lane of the in-flight block to itself.
+- A worker is replaced without a gap (`replace_all`): the new one listens on the same sockets before the old one stops
+  to, and the old one stays until its requests, downloads and websockets have ended, or their time is up.
 - A worker that does not live `QUICK` seconds is replaced at once the first time, then after growing delays, so that a
   mistake in the installation makes clear messages and no busy loop.
 - A worker that says nothing for `SILENCE` seconds (it has to report every second) is killed and replaced.
@@ -19,7 +21,7 @@ from router.control.processes import Process, spawn
 from router.control.sockets import Listeners
 from router.control.state import WorkerState
 from router.frames import frame
-from router.in_flight import InFlight
+from router.in_flight import LANES, InFlight
 from router.messages import (
     AskRoute,
     EndpointUnfit,
@@ -46,6 +48,8 @@ WATCH_INTERVAL = 1.0
 """Seconds between two looks at all workers."""
 PATIENCE = 1.0
 """Seconds a process may outlive the end of its link or of its grace before it is killed."""
+REPLACE_TIMEOUT = 20.0
+"""Seconds for a worker to take over from another."""
 TABLE_TIMEOUT = 10.0
 """Seconds for an adopted worker to hand over the table it serves."""
 
@@ -64,8 +68,14 @@ class Seat:
 class WorkerHandle:
     """One worker process, its link, and what is known of it. Times are the loop's."""
 
-    def __init__(self, seat: Seat, now: float) -> None:
+    def __init__(self, seat: Seat, lane: int, now: float) -> None:
         self.seat = seat
+        self.lane = lane
+        """Where it counts requests in flight."""
+        self.leaving = False
+        """It has a successor and ends when its requests have."""
+        self.started = asyncio.Event()
+        """It listens, or it has ended."""
         self.born = now
         self.heard = now
         self.ready = False
@@ -96,6 +106,8 @@ class Keeper:
         self._in_flight = in_flight
         self._listeners = listeners
         self.seats = [Seat(slot) for slot in range(workers)]
+        self._all: set[WorkerHandle] = set()
+        """Every process: in its seat, about to take one, or leaving."""
         self._begun = False
         self._stopping = False
         self._all_listening = asyncio.Event()
@@ -153,31 +165,73 @@ class Keeper:
     def renew_settings(self) -> None:
         """The office gives out other settings now: tell every worker."""
         for worker in self._workers():
-            worker.link.send(frame(self._office.setup_for(worker.seat.slot)))
+            self._tell(worker)
 
     def states(self) -> list[WorkerState]:
-        """Which processes sit where, for the next control."""
+        """Which processes there are, for the next control."""
         return [WorkerState(w.seat.slot, w.process.pid, w.process.started) for w in self._workers()]
+
+    @property
+    def leaving(self) -> int:
+        """How many workers only finish what they have begun."""
+        return sum(worker.leaving for worker in self._all)
 
     @property
     def listening(self) -> int:
         """How many workers accept connections."""
-        return sum(worker.listening for worker in self._workers())
+        return sum(seat.worker is not None and seat.worker.listening for seat in self.seats)
 
     def _workers(self) -> list[WorkerHandle]:
-        return [seat.worker for seat in self.seats if seat.worker is not None]
+        return sorted(self._all, key=lambda worker: (worker.seat.slot, worker.born))
+
+    @property
+    def _lanes(self) -> list[int]:
+        return sorted(worker.lane for worker in self._all)
+
+    # ------------------------------------------------------------ replacement
+
+    async def replace_all(self, grace: float) -> bool:
+        """Put a new worker in every seat, one after the other; the old ones get `grace` seconds to end.
+
+        False: a new worker did not come to listen; then it and those after it are as they were.
+        """
+        for seat in self.seats:
+            if seat.worker is not None and not await self._replace(seat, seat.worker, grace):
+                return False
+        return True
+
+    async def _replace(self, seat: Seat, old: WorkerHandle, grace: float) -> bool:
+        new = self._spawn(seat)
+        if new is None:
+            return False
+        new.link.send(frame(Listen()))
+        try:
+            await asyncio.wait_for(new.started.wait(), REPLACE_TIMEOUT)
+        except TimeoutError:
+            pass
+        if not new.listening or self._stopping:
+            new.leaving = True
+            new.process.kill()
+            self._log.error("worker-not-replaced", slot=seat.slot, reason="the new worker does not listen")
+            return False
+        seat.worker = new
+        old.leaving = True
+        old.link.send(frame(Stop(grace)))
+        self._office.workers_changed()
+        return True
 
     # ------------------------------------------------------------ adopted workers
 
-    async def adopt(self, slot: int, pid: int, sock: socket.socket, received: bytes) -> None:
+    async def adopt(self, slot: int, lane: int, pid: int, sock: socket.socket, received: bytes) -> None:
         """Put a worker of an earlier control into its seat; `received` came behind its offer.
 
         It goes on as it is until `start`. Raises ProcessLookupError when it has just died.
         """
-        worker = self._handle(self.seats[slot], received)
+        worker = self._handle(self.seats[slot], lane, received)
         worker.ready = True
         worker.process = Process(self._loop, pid, lambda how: self._exited(worker, how))
         worker.seat.worker = worker
+        self._take_in(worker)
         await self._connect(worker, sock)
 
     async def table_of_adopted(self) -> list[TablePart] | None:
@@ -199,14 +253,32 @@ class Keeper:
         """Give adopted workers their orders and the table, as to new ones."""
         for worker in self._workers():
             self._introduce(worker)
+            if self._begun:
+                worker.link.send(frame(Listen()))
         self._office.workers_changed()
 
     # ------------------------------------------------------------ filling a seat
 
     def _fill(self, seat: Seat) -> None:
         seat.retry = None
+        worker = self._spawn(seat)
+        if worker is None:
+            self._refill(seat, failed=True)
+            return
+        seat.worker = worker
+        if self._begun:
+            worker.link.send(frame(Listen()))
+        self._office.workers_changed()
+
+    def _spawn(self, seat: Seat) -> WorkerHandle | None:
+        """A new process for a seat, which it does not take yet; None when the system has no room for it."""
+        free = set(range(LANES)).difference(self._lanes)
+        if not free:
+            self._log.error("worker-not-started", slot=seat.slot, error="too many leaving workers, wait for their end")
+            return None
+        lane = min(free)
         ours, theirs = socket.socketpair()
-        worker = self._handle(seat)
+        worker = self._handle(seat, lane)
         try:
             worker.process = spawn(
                 self._loop,
@@ -219,34 +291,42 @@ class Keeper:
         except OSError as error:
             ours.close()
             self._log.error("worker-not-started", slot=seat.slot, error=error.strerror or str(error))
-            self._refill(seat, failed=True)
-            return
+            return None
         finally:
             theirs.close()
-        seat.worker = worker
+        self._take_in(worker)
         self._introduce(worker)
         task = self._loop.create_task(self._connect(worker, ours))
         self._connecting.add(task)
         task.add_done_callback(self._connecting.discard)
-        self._office.workers_changed()
+        return worker
 
-    def _handle(self, seat: Seat, received: bytes = b"") -> WorkerHandle:
-        worker = WorkerHandle(seat, self._loop.time())
+    def _handle(self, seat: Seat, lane: int, received: bytes = b"") -> WorkerHandle:
+        worker = WorkerHandle(seat, lane, self._loop.time())
         worker.link = SocketLink(
             lambda message: self._heard(worker, message), lambda why: self._lost(worker, why), received
         )
         return worker
+
+    def _take_in(self, worker: WorkerHandle) -> None:
+        """There is one more process: the others have to count its requests."""
+        others = list(self._all)
+        self._all.add(worker)
+        self._in_flight.activate(self._lanes)
+        for other in others:
+            self._tell(other)
+
+    def _tell(self, worker: WorkerHandle) -> None:
+        worker.link.send(frame(self._office.setup_for(worker.seat.slot, worker.lane, self._lanes)))
 
     async def _connect(self, worker: WorkerHandle, sock: socket.socket) -> None:
         sock.setblocking(False)
         await self._loop.create_unix_connection(lambda: worker.link, sock=sock)
 
     def _introduce(self, worker: WorkerHandle) -> None:
-        worker.link.send(frame(self._office.setup_for(worker.seat.slot)))
+        self._tell(worker)
         self._feed.add(worker.link)
         worker.link.send(frame(self._office.health))
-        if self._begun:
-            worker.link.send(frame(Listen()))
 
     # ------------------------------------------------------------ what workers say
 
@@ -254,7 +334,7 @@ class Keeper:
         worker.heard = self._loop.time()
         match message:
             case Stats():
-                self._office.stats_received(worker.seat.slot, message)
+                self._office.stats_received(worker.lane, message)
             case EndpointUnfit():
                 self._office.endpoint_unfit(message)
             case AskRoute():
@@ -269,6 +349,7 @@ class Keeper:
                 )
             case Listening():
                 worker.listening = True
+                worker.started.set()
                 if self.listening == len(self.seats):
                     self._all_listening.set()
                 self._office.workers_changed()
@@ -289,15 +370,21 @@ class Keeper:
 
     def _exited(self, worker: WorkerHandle, how: str) -> None:
         seat = worker.seat
-        seat.worker = None
-        self._all_listening.clear()
-        self._in_flight.clear(seat.slot)
-        self._office.worker_gone(seat.slot)
+        self._all.discard(worker)
+        worker.started.set()
+        self._in_flight.clear(worker.lane)
+        self._office.worker_gone(worker.lane)
         lived = self._loop.time() - worker.born
         if self._stopping:
-            if not self._workers():
+            if not self._all:
                 self._all_gone.set()
             return
+        if seat.worker is not worker:
+            self._log.info("worker-left", slot=seat.slot, pid=worker.process.pid, how=how, lived=round(lived, 1))
+            self._office.workers_changed()
+            return
+        seat.worker = None
+        self._all_listening.clear()
         self._log.error("worker-exited", slot=seat.slot, pid=worker.process.pid, how=how, lived=round(lived, 1))
         self._refill(seat, failed=lived < QUICK)
         self._office.workers_changed()

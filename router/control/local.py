@@ -45,7 +45,7 @@ class LocalKeeper:
 
     def start(self) -> None:
         """Set the worker up and give it the table."""
-        self._link.send(frame(self._office.setup_for(SLOT)))
+        self._link.send(frame(self._office.setup_for(SLOT, SLOT, [SLOT])))
         self._feed.add(self._link)
         self._link.send(frame(self._office.health))
 
@@ -72,7 +72,7 @@ class LocalKeeper:
 
     def renew_settings(self) -> None:
         """The office gives out other settings now: tell the worker."""
-        self._link.send(frame(self._office.setup_for(SLOT)))
+        self._link.send(frame(self._office.setup_for(SLOT, SLOT, [SLOT])))
 
     @property
     def listening(self) -> int:

@@ -10,8 +10,8 @@ from router.messages import EndpointUnfit, HealthState, Setup, Stats
 class Office(Protocol):
     """Orders for workers, and where their reports go."""
 
-    def setup_for(self, slot: int) -> Setup:
-        """The first frame for the worker of a slot."""
+    def setup_for(self, slot: int, lane: int, lanes: list[int]) -> Setup:
+        """The first frame for a worker of a slot, which counts in `lane`; all `lanes` count just now."""
         ...
 
     @property
@@ -19,10 +19,10 @@ class Office(Protocol):
         """What workers shall answer to health checks now."""
         ...
 
-    def stats_received(self, slot: int, stats: Stats) -> None:
+    def stats_received(self, lane: int, stats: Stats) -> None:
         """A worker's figures."""
 
-    def worker_gone(self, slot: int) -> None:
+    def worker_gone(self, lane: int) -> None:
         """No more figures from this one."""
 
     def hints_for(self, host: str) -> list[str]:

@@ -23,6 +23,9 @@ from router.in_flight import LANES
 from router.messages import BackendTls, Certificate, Ejection, FrontTls, RouteOptions, Syslog, WorkerSettings
 from router.proxy.tls import DEFAULT_CIPHERS, load_pair
 
+MOST_WORKERS = LANES // 2
+"""As many lanes again are for workers that leave while their successors serve."""
+
 
 def worker_settings(config: RouterConfig, router_ip: str) -> WorkerSettings:
     """The settings of every worker. `router_ip` is the address the router announces."""
@@ -231,9 +234,9 @@ def bus_tls(nats: Nats) -> ssl.SSLContext:
 def number_of_workers(config: RouterConfig) -> int:
     """How many worker processes there are to be; 0 = none, control serves. Raises StartError when they are too many."""
     if config.workers == "auto":
-        return min(config.effective_workers, LANES)
-    if config.effective_workers > LANES:
-        raise StartError(f"workers: {config.effective_workers} given, at most {LANES} are possible")
+        return min(config.effective_workers, MOST_WORKERS)
+    if config.effective_workers > MOST_WORKERS:
+        raise StartError(f"workers: {config.effective_workers} given, at most {MOST_WORKERS} are possible")
     return config.effective_workers
 
 

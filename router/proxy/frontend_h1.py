@@ -31,6 +31,8 @@ MAX_DISCARDED = 256 * 1024
 """Bytes of an unwanted request body that are read to keep the connection; more than that closes it (contract §8.4)."""
 LINGER = 2.0
 """Seconds in which a closing connection still takes in what the client sends, so that it gets to read our answer."""
+QUIET = 0.5
+"""Seconds of idleness after which no request is on its way: closing such a connection costs none."""
 _SPACE = 0x20
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -451,7 +453,7 @@ class FrontendH1(asyncio.Protocol):
                 limit = settings.read_header_timeout
             else:
                 limit = settings.frontend_idle_timeout
-            if limit and waited >= limit:
+            if (limit and waited >= limit) or (self.plane.stopping and waited >= QUIET):
                 self.transport.close()
 
     def _check_progress(self, now: float) -> None:
@@ -463,8 +465,11 @@ class FrontendH1(asyncio.Protocol):
         self._since = now
 
     def stop(self) -> None:
-        """The worker stops: idle connections close now, busy ones after their response."""
-        if self.exchange is None:
-            self.transport.close()
-        else:
-            self._keep = False
+        """The worker stops: the next response is the last one here, and a quiet connection closes."""
+        self._keep = False
+        if self.idle and self.plane.clock.now - self._since >= QUIET:
+            self.close()
+
+    def close(self) -> None:
+        """Close a connection that is idle."""
+        self.transport.close()

@@ -397,6 +397,10 @@ class FrontendH2(H2Peer[Stream]):
             self.transport.write(goaway.serialize())
         self.maybe_close()
 
+    def close(self) -> None:
+        """Close a connection that is idle."""
+        self.stop()
+
     def maybe_close(self) -> None:
         if self._going and not self.streams and not self._linger_until:
             self.transport.close()

@@ -314,7 +314,10 @@ class Plane:
             self._servers.append(await listen(self, sock, door.context if door is not None else None))
 
     async def stop(self, grace: float) -> None:
-        """Stop listening, let requests in flight end within `grace` seconds, then cut what is left."""
+        """Stop listening; what goes on, tunnels too, may end by itself within `grace` seconds, then it is cut.
+
+        A client's next response says `Connection: close`; a connection that has been quiet for a while closes at once.
+        """
         self.stopping = True
         for server in self._servers:
             server.close()
@@ -325,14 +328,13 @@ class Plane:
         self.clock.interval = min(self.clock.interval, 0.05)
         try:
             async with asyncio.timeout(grace):
-                while any(frontend.in_flight for frontend in self.frontends):
+                while self.frontends or self.tunnels:
                     self._quiet.clear()
                     await self._quiet.wait()
         except TimeoutError:
             pass
         for frontend in list(self.frontends):
-            if frontend.in_flight:
-                frontend.transport.abort()
+            frontend.transport.abort()
         for tunnel in list(self.tunnels):
             tunnel.close()
         for backend in list(self.backends):
@@ -348,11 +350,13 @@ class Plane:
             return False
         for frontend in self.frontends:
             if frontend.idle:
-                frontend.stop()
+                frontend.close()
                 return False
         return True
 
     def _tick(self, now: float) -> None:
+        if self._quiet is not None:
+            self._quiet.set()
         self.loads.now = now
         for frontend in list(self.frontends):
             frontend.check(now)

@@ -81,15 +81,15 @@ def test_where_the_bus_is() -> None:
     assert bus_settings(config(nats=None)) is None
 
 
-@pytest.mark.parametrize(("workers", "number"), [(0, 0), (1, 1), (64, 64)])
+@pytest.mark.parametrize(("workers", "number"), [(0, 0), (1, 1), (32, 32)])
 def test_number_of_workers(workers: int, number: int) -> None:
     assert number_of_workers(config(workers=workers)) == number
 
 
 def test_workers_are_at_most_as_many_as_there_are_lanes() -> None:
-    assert 1 <= number_of_workers(config(workers="auto")) <= 64
-    with pytest.raises(StartError, match="workers: 65 given, at most 64 are possible"):
-        number_of_workers(config(workers=65))
+    assert 1 <= number_of_workers(config(workers="auto")) <= 32
+    with pytest.raises(StartError, match="workers: 33 given, at most 32 are possible"):
+        number_of_workers(config(workers=33))
 
 
 def test_credentials_that_are_not_configured_are_drawn() -> None:

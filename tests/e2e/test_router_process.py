@@ -197,7 +197,7 @@ async def test_nats_down_at_the_start(tmp_path: Path) -> None:
         ({"port": 70000}, ["port", "70000"]),
         ({"balancing_algorithm": "dice"}, ["balancing_algorithm", "dice", "round-robin"]),
         ({"nats": {"hosts": [{"hostname": "x", "port": "y"}]}}, ["nats.hosts", "y"]),
-        ({"workers": 65}, ["workers", "64"]),
+        ({"workers": 33}, ["workers", "32"]),
     ],
 )
 async def test_a_bad_configuration_is_reported_and_starts_nothing(

@@ -58,10 +58,10 @@ class FakeOffice:
         self.health = HealthState(True)
         self.stats: list[tuple[int, Stats]] = []
         self.asked: list[str] = []
-        self._setup = (workers, capacity, run_dir, settings)
+        self._setup = (capacity, run_dir, settings)
 
-    def setup_for(self, slot: int) -> Setup:
-        return Setup(1, slot, *self._setup)
+    def setup_for(self, slot: int, lane: int, lanes: list[int]) -> Setup:
+        return Setup(1, slot, lane, lanes, *self._setup)
 
     def stats_received(self, slot: int, stats: Stats) -> None:
         self.stats.append((slot, stats))
