@@ -61,6 +61,7 @@ Ready: {apps}, {instances} instances each, registered over NATS.
   which instance answers        for i in 1 2 3 4; do curl -s http://hello.localhost:{ports.http}/; done
   what an app gets to see       curl http://echo.localhost:{ports.http}/any/path
   a route nobody registered     curl http://helo.localhost:{ports.http}/
+  everything live               http://127.0.0.1:{ports.status}/ in a browser; user {user}, password {password}
   the routing table             curl -u {user}:{password} http://127.0.0.1:{ports.status}/routes
   what the router counts        curl -u {user}:{password} http://127.0.0.1:{ports.status}/varz
   its health                    curl -i http://127.0.0.1:{ports.status}/health

@@ -22,7 +22,7 @@ export function line(svg, values, errors = [], label = "") {
     shape("polygon", { class: "area", points: `0,${height} ${path.join(" ")} ${width},${height}` }),
     shape("polyline", { class: "line", points: path.join(" ") }),
   ];
-  if (errors.some(Boolean)) parts.push(shape("polyline", { class: "errors", points: points(errors, width, height, top).join(" ") }));
+  if (Math.max(...errors, 0) > top / 100) parts.push(shape("polyline", { class: "errors", points: points(errors, width, height, top).join(" ") }));
   if (label) svg.setAttribute("aria-label", label);
   svg.replaceChildren(...parts);
 }

@@ -45,7 +45,7 @@ function live(on) {
 
 function card(name, value, unit = "", drawing = null) {
   return make("div", { class: "card" }, make("dl", {}, make("dt", {}, name),
-    make("dd", {}, value, unit ? make("small", {}, ` ${unit}`) : null)), drawing);
+    make("dd", {}, value, unit ? make("small", {}, unit) : null)), drawing);
 }
 
 function pill(id, text, kind) {
