@@ -42,7 +42,7 @@ MAY_IMPORT = {
     "proxy": SHARED | {"http", "balance", "observe", "in_flight"},
     "worker": DATA_PLANE,
     "worker_link": DATA_PLANE,
-    "config": SHARED,
+    "config": SHARED | {"http"},
     "observe (control)": SHARED | {"observe", "config"},
     "admin": SHARED | {"observe", "observe (control)", "config"},
     "control": DATA_PLANE | CONTROL_SIDE,

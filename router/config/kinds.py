@@ -24,6 +24,7 @@ from pydantic import (
 
 from router.config import duration
 from router.config.ciphers import openssl_names
+from router.http.rewrite import FIXED
 from router.table.hash_key import EXPECTED, BadHashKey, hash_key
 
 
@@ -109,6 +110,12 @@ def _hash_balance(factor: float) -> float:
     return factor
 
 
+def _rewritable(name: str) -> str:
+    if name.lower().encode() in FIXED:
+        raise ValueError("a header that does not frame the message or belong to one connection")
+    return name
+
+
 def _cipher_suites(text: str) -> str:
     openssl_names(text)
     return text
@@ -182,6 +189,12 @@ SignedDuration = Annotated[
 Text = Annotated[str, _NO_CONTROLS, _SCALAR_TEXT, Kind("text on one line", text=True)]
 Texts = Annotated[list[Text], Kind("a list of texts", text=True)]
 HeaderName = Annotated[str, _TOKEN, Kind("a header name", text=True)]
+ResponseHeaderName = Annotated[HeaderName, AfterValidator(_rewritable), Kind("a header name", text=True)]
+TenantId = Annotated[
+    str,
+    StringConstraints(pattern=r"^([a-z0-9][a-z0-9_*/-]{0,240})?$"),
+    Kind("a tenant id of `tracestate`: a-z, 0-9, `_*/-`", text=True),
+]
 HeaderNames = Annotated[list[HeaderName], Kind("a list of header names", text=True)]
 CookieNames = Annotated[
     list[Annotated[str, _TOKEN, Kind("a cookie name", text=True)]], Kind("a list of cookie names", text=True)

@@ -10,7 +10,6 @@ _NO_ROUTE_SERVICES = "routes with a route service are answered with 502"
 _NO_ROUTING_API = "routes come from NATS only, not from the routing API"
 _NO_METRON = "metrics and logs are not sent to Loggregator"
 _NO_DRAIN = "a stopping router does not wait for its load balancer or its requests"
-_NO_TRACING = "trace headers are passed on as they come, none are added"
 _UNUSED = "the Go router reads it and does not use it either"
 
 _ROWS: tuple[tuple[str, str], ...] = (
@@ -26,20 +25,12 @@ _ROWS: tuple[tuple[str, str], ...] = (
         " route_services_internal_server_port route_services.max_attempts"
         " route_services.strict_signature_validation route_services.cert_chain route_services.private_key",
     ),
-    (
-        "response headers are neither added nor removed",
-        "http_rewrite.responses.add_headers_if_not_present http_rewrite.responses.remove_headers",
-    ),
     ("request and response bodies always flow at the same time", "enable_http1_concurrent_read_write"),
-    ("only `max_idle_conns_per_host` limits idle connections", "max_idle_conns"),
-    ("the system's TCP keep-alive settings hold", "endpoint_keep_alive_probe_interval"),
     (_NO_DRAIN, "drain_wait drain_timeout"),
     (
         "`router.active_apps` is published if `publish_active_apps_interval` is given",
         "enable_nonprod_apps flush_apps_interval",
     ),
-    ("errors have the plain text of the Go router", "html_error_template_file"),
-    (_NO_TRACING, "tracing.enable_zipkin tracing.enable_w3c tracing.w3c_tenant_id"),
     (
         _NO_METRON,
         "logging.loggregator_enabled logging.metron_address enable_envelope_v1_metrics"

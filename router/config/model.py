@@ -16,6 +16,7 @@ from typing import Annotated
 
 from pydantic import Field, SecretStr
 
+from router.config.error_template import template_problems
 from router.config.kinds import (
     Address,
     CipherSuites,
@@ -41,11 +42,13 @@ from router.config.kinds import (
     Port,
     Positive,
     RemotePort,
+    ResponseHeaderName,
     Secret,
     SecretPem,
     ShardingMode,
     SignedDuration,
     Strategy,
+    TenantId,
     Text,
     Texts,
     Workers,
@@ -244,6 +247,57 @@ class Backends(Section):
     """Key of `backends.cert_chain`: PEM text, or the path of a file."""
 
 
+class AddedHeader(Section):
+    """A header for responses that have none of this name."""
+
+    name: ResponseHeaderName
+    """Name of the header."""
+    value: Text
+    """Its value."""
+
+
+class RemovedHeader(Section):
+    """A header that responses lose."""
+
+    name: ResponseHeaderName
+    """Name of the header."""
+    value: Text = ""
+    """Without effect: every header of the name is removed. The Go router reads it and does not use it either."""
+
+
+AddedHeaders = Annotated[list[AddedHeader], Kind("a list of headers, each with `name` and `value`")]
+RemovedHeaders = Annotated[list[RemovedHeader], Kind("a list of headers, each with `name`")]
+
+
+class RewriteResponses(Section):
+    """What happens to the headers of responses: first some are removed, then some are added."""
+
+    # contract 5.5
+    add_headers_if_not_present: AddedHeaders = []
+    """Headers for responses that have none of the name, errors of the router's own included. Several entries of one
+    name are all added."""
+    remove_headers: RemovedHeaders = []
+    """Headers that no response keeps."""
+
+
+class HttpRewrite(Section):
+    """Rules for headers."""
+
+    responses: RewriteResponses = RewriteResponses()
+
+
+class Tracing(Section):
+    """Trace context for backends: continued if the client sends one, else begun."""
+
+    # contract 5.4
+    enable_zipkin: Flag = False
+    """`X-B3-TraceId`, `X-B3-SpanId` and `b3`."""
+    enable_w3c: Flag = False
+    """`traceparent` and `tracestate`."""
+    w3c_tenant_id: TenantId = ""
+    """The router's key in `tracestate` is `gorouter`, with a tenant `TENANT@gorouter`."""
+
+
 class RouterConfig(Section):
     """The whole configuration file."""
 
@@ -323,10 +377,14 @@ class RouterConfig(Section):
     """Longest time of one attempt, to the end of the response body; 0 or less = none; not for websockets."""
     endpoint_dial_timeout: Duration = 5.0
     """Longest time to connect to a backend; 0 = none."""
+    endpoint_keep_alive_probe_interval: Duration = 1.0
+    """Time between the system's TCP keep-alive probes on a silent connection to a backend; 0 = no probes."""
     disable_keep_alives: Flag = False
     """A new connection to the backend for every request. The Go router's own default is true."""
     keep_alive_100_continue_requests: Flag = False
     """Keep the connection to the backend also after a request with `Expect: 100-continue`."""
+    max_idle_conns: Count = 100
+    """The same as `max_idle_conns_per_host`, as in the Go router: the smaller of the two holds."""
     max_idle_conns_per_host: Count = 100
     """Idle connections kept for each backend. The Go router's own default is 2, its official job's 100."""
 
@@ -408,9 +466,14 @@ class RouterConfig(Section):
     """Always send `X-Forwarded-Proto: https` to backends."""
     sanitize_forwarded_proto: Flag = False
     """Replace the client's `X-Forwarded-Proto` by the truth."""
+    tracing: Tracing = Tracing()
     trace_key: Text = ""
     """A request whose `X-Vcap-Trace` equals this gets the router's and the backend's address back; empty =
     off."""
+    http_rewrite: HttpRewrite = HttpRewrite()
+    html_error_template_file: Path = ""
+    """HTML page for the router's own errors, with `{{.Status}}`, `{{.StatusText}}`, `{{.Message}}`,
+    `{{.Header.Get "Name"}}` and `{{if}}`; empty = plain text. Clients that ask for JSON in `Accept` get that."""
     debug_404: Flag = False
     """Tell the client in a 404 what was looked up and what came close. Not for routers strangers can reach.
     """
@@ -500,6 +563,7 @@ def contradictions(config: RouterConfig) -> Iterator[tuple[tuple[str, ...], str,
     if twice := sorted({name for name in names if names.count(name) > 1}):
         yield ("routes",), f"several routes have the name {twice[0]}", "give each route a name of its own, or none"
     yield from tls_problems(config)
+    yield from template_problems(config)
     prometheus = config.prometheus
     if bool(prometheus.cert_path) != bool(prometheus.key_path):
         missing, given = ("key_path", "cert_path") if prometheus.cert_path else ("cert_path", "key_path")

@@ -13,6 +13,7 @@ from importlib.util import find_spec
 
 from router.balance.strategy import ENTRY_POINT_GROUP
 from router.config.ciphers import openssl_names
+from router.config.error_template import read_template
 from router.config.kinds import split_address
 from router.config.model import Nats, RouterConfig
 from router.config.pem import PemError, read_pair, read_pem, subject_key
@@ -29,6 +30,7 @@ MOST_WORKERS = LANES // 2
 
 def worker_settings(config: RouterConfig, router_ip: str) -> WorkerSettings:
     """The settings of every worker. `router_ip` is the address the router announces."""
+    rewrite = config.http_rewrite.responses
     return WorkerSettings(
         index=config.index,
         trace_key=config.trace_key,
@@ -63,9 +65,10 @@ def worker_settings(config: RouterConfig, router_ip: str) -> WorkerSettings:
         max_target=config.max_request_line_bytes,
         upgrades=tuple(config.upgrades),
         backend_idle_timeout=config.backends.idle_timeout,
+        probe_interval=config.endpoint_keep_alive_probe_interval,
         disable_keep_alives=config.disable_keep_alives,
         keep_alive_100_continue=config.keep_alive_100_continue_requests,
-        max_idle_per_endpoint=config.max_idle_conns_per_host,
+        max_idle_per_endpoint=min(config.max_idle_conns, config.max_idle_conns_per_host),
         replay_bytes=config.backends.replay_bytes,
         max_request_head=config.effective_max_request_header_bytes,
         max_request_headers=config.max_request_headers,
@@ -74,6 +77,12 @@ def worker_settings(config: RouterConfig, router_ip: str) -> WorkerSettings:
         hop_by_hop_headers_to_filter=tuple(config.hop_by_hop_headers_to_filter),
         force_forwarded_proto_https=config.force_forwarded_proto_https,
         sanitize_forwarded_proto=config.sanitize_forwarded_proto,
+        add_response_headers=tuple((header.name, header.value) for header in rewrite.add_headers_if_not_present),
+        remove_response_headers=tuple(header.name for header in rewrite.remove_headers),
+        trace_zipkin=config.tracing.enable_zipkin,
+        trace_w3c=config.tracing.enable_w3c,
+        w3c_tenant_id=config.tracing.w3c_tenant_id,
+        html_error_template=read_template(config.html_error_template_file) if config.html_error_template_file else "",
         debug_404=config.debug_404,
         access_log_file=config.access_log.file,
         access_log_stdout=config.access_log.stdout,

@@ -1,7 +1,8 @@
 """Every answer that the router makes itself (contract §6).
 
-A row is status, `X-Cf-RouterError`, `Cache-Control`; the message is given with the request. Bodies are plain text:
-`<code> <standard text>: <message>` and a newline, and for people below it what to check. No I/O here.
+A row is status, `X-Cf-RouterError`, `Cache-Control`; the message is given with the request. Bodies are plain text,
+unless `error_page` has them otherwise: `<code> <standard text>: <message>` and a newline, below it what to check. No
+I/O here.
 """
 
 from __future__ import annotations
@@ -9,8 +10,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from router.http.error_page import HTML, PLAIN_TEXT, Facts, Look, error_page
 from router.http.message import HeaderList
 from router.http.response import STATUS_LINES, STATUS_LINES_10, reason_phrase
+
+PLAIN = Look()
 
 
 class ErrorRow(NamedTuple):
@@ -73,7 +77,8 @@ ENDPOINT_FAILURES = {
 }
 """Status → body, for attempts that failed for good (contract §7.3)."""
 
-_HEADERS = b"Content-Type: text/plain; charset=utf-8\r\nX-Content-Type-Options: nosniff\r\n"
+_NOSNIFF = b"X-Content-Type-Options: nosniff\r\n"
+_HEADERS = b"Content-Type: %b\r\n%b" % (PLAIN_TEXT, _NOSNIFF)
 
 
 class Answer(NamedTuple):
@@ -86,25 +91,36 @@ class Answer(NamedTuple):
     body: bytes
 
 
-def error_answer(row: ErrorRow, host: bytes, hints: Sequence[str] = (), guid: str = "", index: str = "") -> Answer:
+def error_answer(
+    row: ErrorRow, host: bytes, hints: Sequence[str] = (), guid: str = "", index: str = "", look: Look = PLAIN
+) -> Answer:
     """The answer of one row for the host as sent; `hints` are further lines of the body.
 
     `guid` and `index` name the instance that was asked for, in the rows that speak of one.
     """
-    headers = _HEADERS
+    message = row.message.format(host=host.decode("utf-8", "replace"), guid=guid, index=index)
+    text = "\n".join([f"{row.status} {reason_phrase(row.status)}: {message}", *hints, ""])
+    facts = Facts(row.status, row.router_error, message, hints, _shown(row.router_error, row.cache_control))
+    kind, body = error_page(facts, look, text) if message else (PLAIN_TEXT, b"")
+    headers = b"Content-Type: %b\r\n%b" % (kind, _NOSNIFF)
     if row.cache_control:
         headers += f"Cache-Control: {row.cache_control}\r\n".encode()
-    body = b""
-    if row.message:
-        named = row.message.format(host=host.decode("utf-8", "replace"), guid=guid, index=index)
-        text = f"{row.status} {reason_phrase(row.status)}: {named}"
-        body = "\n".join([text, *hints, ""]).encode()
     return _with_reason(row.status, row.router_error, headers, body)
 
 
-def endpoint_failure(status: int, reason: str) -> Answer:
-    """No attempt succeeded; `reason` is the last one's error (contract §7.3)."""
-    return _with_reason(status, f"endpoint_failure ({reason})", _HEADERS, f"{ENDPOINT_FAILURES[status]}\n".encode())
+def endpoint_failure(status: int, reason: str, look: Look = PLAIN) -> Answer:
+    """No attempt succeeded; `reason` is the last one's error (contract §7.3). Never by the HTML template."""
+    text = ENDPOINT_FAILURES[status]
+    router_error = f"endpoint_failure ({reason})"
+    message = text.partition(": ")[2] or text
+    facts = Facts(status, _safe(router_error), message, (), {})
+    kind, body = error_page(facts, look, f"{text}\n", templated=False)
+    return _with_reason(status, router_error, b"Content-Type: %b\r\n%b" % (kind, _NOSNIFF), body)
+
+
+def unknown_failure() -> Answer:
+    """Something in the router broke (contract §6, row 32)."""
+    return _with_reason(502, "unknown_failure", b"", b"")
 
 
 def health_answer(healthy: bool) -> Answer:
@@ -151,8 +167,19 @@ def status_line(status: int, version: bytes) -> bytes:
     return STATUS_LINES[status] if version == b"1.1" else STATUS_LINES_10[status]
 
 
-def _with_reason(status: int, router_error: str, headers: bytes, body: bytes) -> Answer:
+def _shown(router_error: str, cache_control: str) -> dict[str, str]:
+    shown = {"content-type": HTML.decode(), "x-content-type-options": "nosniff"}
+    if router_error:
+        shown["x-cf-routererror"] = router_error
+    return shown | {"cache-control": cache_control} if cache_control else shown
+
+
+def _safe(router_error: str) -> str:
     # A reason may quote bytes of a backend: nothing of it may start a new header line.
-    safe = "".join(c if c.isprintable() else " " for c in router_error)
+    return "".join(c if c.isprintable() else " " for c in router_error)
+
+
+def _with_reason(status: int, router_error: str, headers: bytes, body: bytes) -> Answer:
+    safe = _safe(router_error)
     headers += f"X-Cf-RouterError: {safe}\r\nContent-Length: {len(body)}\r\n".encode()
     return Answer(status, safe, headers, body)

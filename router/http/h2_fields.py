@@ -14,6 +14,7 @@ from router.http.headers import REQUEST_RULES, RESPONSE_RULES, unsafe_trailer
 from router.http.message import CHUNKED, NO_BODY, BadMessage, HeaderList, Rule, RuleBook, content_length, header_text
 from router.http.request import BODY_EXPECTED, HOST_KEYS, TOKEN, RequestHead
 from router.http.response import ResponseHead
+from router.http.rewrite import Rewrite
 
 _NO_OPTIONS: frozenset[bytes] = frozenset()
 _VALUE = re.compile(rb"[^\x00-\x08\x0a-\x1f\x7f]*\Z")
@@ -109,7 +110,9 @@ class FieldReader:
 _RESPONSE_RULES = RuleBook(RESPONSE_RULES)
 
 
-def response_head(fields: Iterable[tuple[bytes, bytes]], ended: bool, method: bytes) -> ResponseHead:
+def response_head(
+    fields: Iterable[tuple[bytes, bytes]], ended: bool, method: bytes, rewrite: Rewrite | None = None
+) -> ResponseHead:
     """The response head that a header block makes, as an answer to `method`. Raises BadMessage(502)."""
     head = ResponseHead()
     headers: HeaderList = []
@@ -131,6 +134,8 @@ def response_head(fields: Iterable[tuple[bytes, bytes]], ended: bool, method: by
             noted[name] = noted[name] + b", " + value if name in noted else value
     if head.status < 100 or head.status == 101:
         raise BadMessage(502, "no status that HTTP/2 has")
+    if rewrite is not None:
+        headers = rewrite.headers(headers, head.status)
     head.headers, head.noted, head.text = headers, noted, header_text(headers)
     head.keep_alive = True
     head.length = noted.get(b"content-length")

@@ -24,6 +24,7 @@ from router.http.message import (
     header_text,
     without_named,
 )
+from router.http.rewrite import Rewrite
 
 _KEPT = frozenset(RESPONSE_RULES)
 
@@ -63,8 +64,9 @@ class ResponseHead:
 class ResponseParser:
     """Parses whole heads; one object for all connections of a worker."""
 
-    def __init__(self) -> None:
+    def __init__(self, rewrite: Rewrite | None = None) -> None:
         self._rules = RuleBook(RESPONSE_RULES)
+        self._rewrite = rewrite
         self._headers: HeaderList = []
         self._noted: dict[bytes, bytes] = {}
         self._repeated = False
@@ -113,6 +115,8 @@ class ResponseParser:
             options = CONNECTION_OPTIONS[connection]
             response.headers = headers if options <= OWN_OPTIONS else without_named(headers, options, _KEPT)
             response.keep_alive = b"close" not in options and (version == b"1.1" or b"keep-alive" in options)
+        if self._rewrite is not None:
+            response.headers = self._rewrite.headers(response.headers, status)
         response.text = header_text(response.headers)
         length = response.length = noted.get(b"content-length")
         if length is not None:

@@ -119,9 +119,8 @@ class AccessLog:
         self._redact = settings.redact_query_params
         self._hide_source = settings.disable_log_source_ip
         self._hide_forwarded = settings.disable_log_forwarded_for
-        self._extra = tuple(
-            (name.lower().encode(), name.lower().replace("-", "_").encode()) for name in settings.extra_headers_to_log
-        )
+        names = dict.fromkeys(name.lower() for name in (*settings.extra_headers_to_log, *_traced(settings)))
+        self._extra = tuple((name.encode(), name.replace("-", "_").encode()) for name in names)
         self._fields = tuple((name, ATTEMPT_FIELDS[name]) for name in settings.access_log_fields)
         self.notes_local_address = "local_address" in settings.access_log_fields
         self._line = self._json if settings.access_log_json else self._text
@@ -193,15 +192,15 @@ class AccessLog:
                 instance,
                 self._attempt_fields(exchange) if self._fields else b"",
                 quoted(exchange.router_error.encode("utf-8", "replace")) if exchange.router_error else b'"-"',
-                self._extra_headers(request) if self._extra else b"",
+                self._extra_headers(exchange) if self._extra else b"",
             )
         )
 
     def _attempt_fields(self, exchange: Any) -> bytes:
         return b"".join([b" %b:%b" % (name.encode(), make(exchange)) for name, make in self._fields])
 
-    def _extra_headers(self, request: Any) -> bytes:
-        return b"".join([b" %b:%b" % (field, quoted(request.header(name))) for name, field in self._extra])
+    def _extra_headers(self, exchange: Any) -> bytes:
+        return b"".join([b" %b:%b" % (field, quoted(_sent(exchange, name))) for name, field in self._extra])
 
     def _json(self, exchange: Any, ended_ns: int) -> bytes:
         """The same facts as an object: absent ones are null, durations are seconds."""
@@ -238,7 +237,7 @@ class AccessLog:
             text = make(exchange).decode("utf-8", "replace")
             record[field] = None if text == '"-"' else text.strip('"') if field == "local_address" else float(text)
         for name, header in self._extra:
-            record[header.decode("ascii", "replace")] = _string(request.header(name))
+            record[header.decode("ascii", "replace")] = _string(_sent(exchange, name))
         return _encode(record) + b"\n"
 
     def flush(self) -> None:
@@ -260,6 +259,18 @@ class AccessLog:
         self.flush()
         for sink in self._sinks:
             sink.close()
+
+
+def _traced(settings: WorkerSettings) -> tuple[str, ...]:
+    zipkin = ("x-b3-traceid", "x-b3-spanid", "x-b3-parentspanid", "b3") if settings.trace_zipkin else ()
+    return zipkin + (("traceparent", "tracestate") if settings.trace_w3c else ())
+
+
+def _sent(exchange: Any, name: bytes) -> bytes | None:
+    """A request header as the backend gets it: as received, unless the router sets it."""
+    trace = exchange.trace
+    value: bytes | None = trace.sent.get(name) if trace is not None else None
+    return value if value is not None else exchange.request.header(name)
 
 
 def _sinks(settings: WorkerSettings) -> list[Sink]:

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
+from math import ceil
 from typing import TYPE_CHECKING, cast
 
 from router.http.framing import ChunkedReader, chunk, last_chunk
@@ -26,6 +28,12 @@ if TYPE_CHECKING:
     from router.proxy.plane import Plane
 
 CLOSE = b"Connection: close\r\n"
+_PROBES = (
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 0),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 0),
+)
+"""Socket options and their values, 0 = the probe interval in seconds."""
 ONE_WRITE = 16 * 1024
 """Bytes that the system takes from an idle connection whole or not at all: less than its smallest send buffer."""
 MAX_REMEMBERED_HEAD = 4096
@@ -170,6 +178,10 @@ class BackendH1(asyncio.Protocol):
         self.usable = False
         return self.transport
 
+    def forget_head(self) -> None:
+        """The rules for heads have changed."""
+        self._recent_raw = b""
+
     def close(self) -> None:
         """Close an idle connection."""
         self.usable = False
@@ -195,6 +207,11 @@ class BackendH1(asyncio.Protocol):
         host, port = transport.get_extra_info("peername")[:2]
         self.address = f"{host}:{port}"
         self.plane.backends.add(self)
+        interval = ceil(self.plane.settings.probe_interval)
+        sock = transport.get_extra_info("socket")
+        if interval and sock is not None:
+            for level, option, value in _PROBES:
+                sock.setsockopt(level, option, value or interval)
 
     def connection_lost(self, error: Exception | None) -> None:
         self.plane.backends.discard(self)

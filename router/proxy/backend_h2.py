@@ -129,7 +129,7 @@ class BackendStream(H2Stream):
         if exchange is None:
             return
         try:
-            head = response_head(fields, ended, exchange.request.method)
+            head = response_head(fields, ended, exchange.request.method, self.connection.plane.rewrite)
             limit = self.connection.plane.settings.max_response_headers
         except BadMessage as bad:
             self._refuse(malformed(bad.reason))

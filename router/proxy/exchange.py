@@ -13,16 +13,19 @@ The way of a plain request is kept flat and long on purpose: it is what a worker
 from __future__ import annotations
 
 import asyncio
+import traceback
 from time import monotonic, perf_counter_ns, time_ns
 from typing import TYPE_CHECKING, Any
 
 from router.balance.sticky import Wish
 from router.http import errors
+from router.http.error_page import Look
 from router.http.forwarded import forwarded_proto
 from router.http.instance import APP_INSTANCE, PROCESS_INSTANCE, wanted
 from router.http.message import CHUNKED, NO_BODY, HeaderList
 from router.http.request import RequestHead
 from router.http.response import ResponseHead
+from router.http.trace import Trace
 from router.observe.counters import Counter
 from router.proxy.attempts import IDEMPOTENT, NOTHING_TO_CHOOSE, TIMED_OUT, Failure, Retry
 from router.proxy.backend_h1 import BackendH1
@@ -89,6 +92,7 @@ class Exchange:
         "sticky",
         "trial",
         "status",
+        "trace",
         "upgrade",
         "waits_since",
     )
@@ -112,6 +116,7 @@ class Exchange:
         self.request_id = plane.request_ids.next()
         self.request_done = request.body == NO_BODY
         self.request_trailers: HeaderList = []
+        self.trace: Trace | None = None
         self.lines = b""
         """What the router adds to the request's head, but for the endpoint's own lines."""
         self.pool: Pool | None = None
@@ -183,6 +188,9 @@ class Exchange:
         request = self.request
         settings = plane.settings
         noted = request.noted
+        if plane.tracing is not None:
+            self.trace = plane.tracing.trace(noted, self.request_id)
+            self.request_id = self.trace.request_id
         if noted.get(b"user-agent") == plane.health_agent:
             self._answer(errors.health_answer(plane.health.healthy))
             return
@@ -236,6 +244,8 @@ class Exchange:
                 plane.client_cert_line(noted, self.frontend) if plane.client_cert_mode else b"",
             )
         )
+        if self.trace is not None:
+            self.lines += self.trace.lines
         if b"trailer" in noted and request.body == CHUNKED:
             self.lines += b"Trailer: %b\r\n" % noted[b"trailer"]
         if b"upgrade" in request.options and self.request_done:
@@ -259,7 +269,7 @@ class Exchange:
         if chosen is None or not chosen.endpoints:
             self.plane.counters[Counter.BAD_REQUESTS] += 1
             host = self.request.raw_host
-            self._answer(errors.error_answer(want.missing, host, (), want.guid, want.number or ""))
+            self._answer(errors.error_answer(want.missing, host, (), want.guid, want.number or "", self._look))
         return chosen
 
     def request_body(self, data: bytes) -> None:
@@ -522,7 +532,7 @@ class Exchange:
     def _give_up(self, failure: Failure) -> None:
         if failure.counter is not None:
             self.plane.counters[failure.counter] += 1
-        self._answer(errors.endpoint_failure(failure.status, failure.reason))
+        self._answer(errors.endpoint_failure(failure.status, failure.reason, self._look))
 
     def _stop_attempt(self) -> None:
         if self._began:
@@ -603,6 +613,8 @@ class Exchange:
             lines += self._sticky_line(head)
         if b"trailer" in head.noted and head.body == CHUNKED and self.takes_trailers:
             lines += b"Trailer: %b\r\n" % head.noted[b"trailer"]
+        if self.plane.rewrite is not None:
+            lines = self.plane.rewrite.lines(lines)
         if head.body == NO_BODY:
             data = b""
         self.bytes_out = len(data)
@@ -667,27 +679,51 @@ class Exchange:
         if plane.settings.debug_404 and plane.ask_route is not None:
             self._dialling = plane.loop.create_task(self._explain(plane.ask_route))
         else:
-            self._answer(
-                errors.error_answer(errors.UNKNOWN_ROUTE, self.request.raw_host, self.plane.missing_route_hints())
-            )
+            self._not_found(self.plane.missing_route_hints())
 
     async def _explain(self, ask: Any) -> None:
         lines = await ask(self.request.host.decode("utf-8", "replace"))
         self._dialling = None
         if not self._finished:
-            hints = [*self.plane.missing_route_hints(), *lines]
-            self._answer(errors.error_answer(errors.UNKNOWN_ROUTE, self.request.raw_host, hints))
+            self._not_found([*self.plane.missing_route_hints(), *lines])
+
+    def _not_found(self, hints: list[str]) -> None:
+        self._answer(errors.error_answer(errors.UNKNOWN_ROUTE, self.request.raw_host, hints, look=self._look))
+
+    @property
+    def _look(self) -> Look:
+        return Look(self.request.header(b"accept"), self.plane.error_template)
 
     def _refuse(self, row: errors.ErrorRow) -> None:
         if row.number <= 7:
             self.plane.counters[Counter.BAD_REQUESTS] += 1
-        self._answer(errors.error_answer(row, self.request.raw_host))
+        answer = errors.error_answer(row, self.request.raw_host, look=self._look)
+        self.plane.log.info("status", body=answer.body.decode("utf-8", "replace"))
+        self._answer(answer)
+
+    def crashed(self, error: Exception) -> None:
+        """Something in the router broke on this request (contract §5.1, row 1): nothing else is disturbed."""
+        plane = self.plane
+        plane.log.error(
+            "panic-check",
+            host=self.request.raw_host.decode("utf-8", "replace"),
+            error=repr(error),
+            stacktrace=traceback.format_exception(error),
+        )
+        self._stop_attempt()
+        if self.responding:
+            self._finish()
+            self.frontend.abort()
+        else:
+            self._answer(errors.unknown_failure())
 
     def _answer(self, answer: errors.Answer) -> None:
         self.responding = True
         self.continue_by = 0.0
         self.status = answer.status
         self.router_error = answer.router_error
+        if self.plane.rewrite is not None:
+            answer = answer._replace(headers=self.plane.rewrite.answer(answer.headers))
         body = answer.body if self.request.method != b"HEAD" else b""
         self.bytes_out = len(body)
         self.frontend.send_answer(answer, body)

@@ -202,7 +202,10 @@ class FrontendH1(asyncio.Protocol):
             # What is here of the body goes with the head, in one write.
             self._take_body(self._body)
         if self.exchange is exchange:
-            exchange.start()
+            try:
+                exchange.start()
+            except Exception as error:
+                exchange.crashed(error)
         return True
 
     def _partial_head(self, data: bytes) -> bool:

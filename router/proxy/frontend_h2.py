@@ -301,7 +301,10 @@ class FrontendH2(H2Peer[Stream]):
             self._annoyed(_BAD_REQUEST)
             return
         exchange = stream.exchange = Exchange(plane, stream, request)
-        exchange.start()
+        try:
+            exchange.start()
+        except Exception as error:
+            exchange.crashed(error)
 
     def _data(self, event: DataReceived) -> None:
         stream = self.streams.get(event.stream_id)

@@ -27,6 +27,9 @@ from router.http.forwarded import RequestIds, forwarded_client_cert
 from router.http.h2_fields import FieldReader
 from router.http.request import RequestParser
 from router.http.response import ResponseParser
+from router.http.rewrite import Rewrite
+from router.http.template import Template
+from router.http.trace import Tracing
 from router.messages import (
     NO_OPTIONS,
     EndpointStats,
@@ -86,7 +89,6 @@ class Plane:
         self.ask_route: Callable[[str], Awaitable[list[str]]] | None = None
         """Asks control about a host that is not in the table (`debug_404`)."""
         self.request_ids = RequestIds()
-        self.parse_response = ResponseParser().parse
         self.counters = [0] * COUNT
         self.frontends: dict[FrontendH1 | FrontendH2, None] = {}
         """Client connections, the oldest first."""
@@ -130,12 +132,25 @@ class Plane:
         mode = settings.forwarded_client_cert
         self.client_cert_mode = "" if mode == "always_forward" else mode
         """How `X-Forwarded-Client-Cert` is told, empty where it is passed on as it comes (contract §9.3)."""
-        withheld = (CLIENT_CERT,) if self.client_cert_mode else ()
+        self.tracing = (
+            Tracing(settings.trace_zipkin, settings.trace_w3c, settings.w3c_tenant_id)
+            if settings.trace_zipkin or settings.trace_w3c
+            else None
+        )
+        withheld: tuple[bytes, ...] = (CLIENT_CERT,) if self.client_cert_mode else ()
+        if self.tracing is not None:
+            withheld += self.tracing.withheld
         kept = frozenset(name.lower().encode() for name in settings.hop_by_hop_headers_to_filter)
         self.parse_request = RequestParser(withheld, kept).parse_next
         self.read_fields = FieldReader(withheld)
         self.upgrades = frozenset(token.lower().encode() for token in settings.upgrades) - {b"h2c"}
         """Protocols that are tunnelled when a client asks for them by `Upgrade`, lower case."""
+        rewriting = settings.add_response_headers or settings.remove_response_headers
+        self.rewrite = Rewrite(settings.add_response_headers, settings.remove_response_headers) if rewriting else None
+        self.parse_response = ResponseParser(self.rewrite).parse
+        for backend in self.backends:
+            backend.forget_head()
+        self.error_template = Template(settings.html_error_template) if settings.html_error_template else None
         self.backend_connection_line = CLOSE if settings.disable_keep_alives else b""
         self.loads.max_conns = settings.max_conns
         self.loads.failed_mark_seconds = settings.failed_mark_seconds
@@ -453,6 +468,10 @@ class Plane:
                 cells[BACKEND + bucket(spent // 1000)] += 1
         if exchange.router_error:
             self._account_failure(exchange, ended)
+        if b";" in exchange.request.target and not exchange.router_error:
+            # Contract §5.6: seen in the access log only, where nothing worse is to be said.
+            self.log.warn("deprecated-semicolon-params", vcap_request_id=exchange.request_id.decode())
+            exchange.router_error = "deprecated-semicolon-params"
         if self.access_log is not None:
             self.access_log.record(exchange, ended)
         if self._quiet is not None:

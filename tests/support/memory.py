@@ -63,8 +63,8 @@ class Transport:
     def set_protocol(self, protocol: Any) -> None:
         pass
 
-    def get_extra_info(self, name: str) -> tuple[str, int]:
-        return "127.0.0.1", 1234
+    def get_extra_info(self, name: str) -> tuple[str, int] | None:
+        return ("127.0.0.1", 1234) if name.endswith("name") else None
 
 
 class MemoryPlane:
