@@ -14,12 +14,14 @@ import fcntl
 import mmap
 import os
 from collections.abc import Iterable
+from sys import byteorder
 
 LANES = 64
 """Most workers a router can have."""
 CAPACITY = 2**21
 """Slots a lane has, unless somebody asks for another number."""
 _COUNT = 4  # bytes of one count
+_LOW = 0 if byteorder == "little" else _COUNT - 1  # which of them is the lowest
 
 
 def create(capacity: int = CAPACITY) -> int:
@@ -63,6 +65,30 @@ class InFlight:
     def total(self, slot: int) -> int:
         """Requests in flight at the address with this slot, over all workers."""
         return sum(lane[slot] for lane in self.lanes)
+
+    def totals(self, first: int, size: int) -> list[int]:
+        """Requests in flight at the slots from `first` on, over all workers. No count may be negative.
+
+        Lanes are added up as whole numbers of 4 * `size` bytes: a pool of hundreds is read in microseconds.
+        """
+        lanes = self.lanes
+        last = first + size
+        if len(lanes) == 1:
+            return lanes[0][first:last].tolist()
+        total = 0
+        for lane in lanes:
+            total += int.from_bytes(lane[first:last], byteorder)
+        return memoryview(total.to_bytes(size * _COUNT, byteorder)).cast("i").tolist()
+
+    def levels(self, first: int, size: int, foreign: int) -> bytearray | None:
+        """As `totals`, a byte a slot; None when a count needs more. `foreign`, 4 bytes a slot, is added."""
+        last = first + size
+        total = foreign
+        for lane in self.lanes:
+            total += int.from_bytes(lane[first:last], byteorder)
+        every = total.to_bytes(size * _COUNT, byteorder)
+        low = bytearray(every[_LOW::_COUNT])
+        return low if every.count(0) - low.count(0) == 3 * size else None
 
     def slot_idle(self, slot: int) -> bool:
         """No worker has a request there: the slot may be given to another address."""

@@ -4,6 +4,8 @@ The pool has a position, random at first: a request takes it and moves it on by 
 on from where it began and leave the pool's position alone. Endpoints that are not available are passed over. When a
 whole round finds none, and not because all are overloaded, the failure marks are forgotten: better a doubtful
 endpoint than none.
+
+Where endpoints have weights, their turns come by weight (`weighted_round_robin`).
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from __future__ import annotations
 from random import randrange
 
 from router.balance.strategy import Request
+from router.balance.weighted_round_robin import WeightedRoundRobin
 from router.table.endpoint import Endpoint
 from router.table.pool import Pool
 
@@ -18,13 +21,18 @@ from router.table.pool import Pool
 class RoundRobin:
     """In turn, in the order of registration."""
 
-    __slots__ = ("position",)
+    __slots__ = ("_weighted", "position")
 
     def __init__(self) -> None:
         self.position = -1
+        self._weighted: WeightedRoundRobin | None = None
 
     def pick(self, pool: Pool, request: Request) -> Endpoint | None:
         """The next available endpoint."""
+        if pool.weighted:
+            if self._weighted is None:
+                self._weighted = WeightedRoundRobin()
+            return self._weighted.pick(pool, request)
         endpoints = pool.endpoints
         size = len(endpoints)
         if not size:

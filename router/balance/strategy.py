@@ -31,6 +31,8 @@ from router.table.endpoint import Endpoint
 from router.table.pool import Pool
 
 ENTRY_POINT_GROUP = "router.strategies"
+INTERFACE_VERSION = 1
+"""Goes up with any change that a plug-in could notice. A plug-in may say in `interface_version` which one it wants."""
 
 
 class Request(Protocol):
@@ -42,6 +44,11 @@ class Request(Protocol):
     """The strategy's own note, None at the first attempt."""
     client: bytes
     """The client's IP address."""
+
+    @property
+    def target(self) -> bytes:
+        """The request target as it came: path and query."""
+        ...
 
     def header(self, name: bytes) -> bytes | None:
         """Value of a request header by lower-cased name."""
@@ -64,6 +71,7 @@ class StrategyError(Exception):
 StrategyMaker = Callable[[RouteOptions, Callable[[], Strategy]], Strategy]
 """Makes a strategy for a pool with these options; the second argument makes one of the router's default kind."""
 _ARGUMENTS = 2
+_OWN = "router.balance."
 
 
 def load_strategy(name: str, reference: str) -> StrategyMaker:
@@ -72,11 +80,44 @@ def load_strategy(name: str, reference: str) -> StrategyMaker:
     try:
         found = getattr(import_module(module), attribute)
     except Exception as error:  # another's module may raise anything
-        raise StrategyError(f"balancing strategy {name!r} ({reference}) can't be loaded: {error}") from error
+        raise StrategyError(f"balancing strategy {name!r} ({reference}) can't be loaded: {error!r}") from error
     if not callable(found) or not callable(getattr(found, "pick", None)):
         raise StrategyError(f"balancing strategy {name!r} ({reference}) has no method pick(pool, request)")
+    wanted = getattr(found, "interface_version", INTERFACE_VERSION)
+    if wanted != INTERFACE_VERSION:
+        raise StrategyError(
+            f"balancing strategy {name!r} ({reference}) wants version {wanted} of the interface, "
+            f"this router has {INTERFACE_VERSION}: install a plug-in made for it"
+        )
     takes = _positional(found)
-    return lambda *arguments: found(*arguments[:takes])
+    if found.__module__.startswith(_OWN):
+        return lambda *arguments: found(*arguments[:takes])
+    return lambda *arguments: Guarded(found(*arguments[:takes]))
+
+
+class Guarded:
+    """A strategy of somebody else: what it picks is looked at, and what is no endpoint of the pool is an error."""
+
+    __slots__ = ("_members", "_pick", "_version", "done", "settle")
+
+    def __init__(self, strategy: Any) -> None:
+        self._pick: Callable[[Pool, Request], object] = strategy.pick
+        self._members: frozenset[Endpoint] = frozenset()
+        self._version = -1
+        self.done: Callable[..., None] | None = getattr(strategy, "done", None)
+        self.settle: Callable[..., Endpoint] | None = getattr(strategy, "settle", None)
+
+    def pick(self, pool: Pool, request: Request) -> Endpoint | None:
+        """What the plug-in picks. Raises StrategyError if that can't be used."""
+        picked = self._pick(pool, request)
+        if picked is None:
+            return None
+        if self._version != pool.version:
+            self._version = pool.version
+            self._members = frozenset(pool.endpoints)
+        if not isinstance(picked, Endpoint) or picked not in self._members:
+            raise StrategyError(f"pick gave {picked!r}, which is no endpoint of the pool")
+        return picked
 
 
 def _positional(callee: Any) -> int:

@@ -90,6 +90,12 @@ def _strategy(name: str) -> str:
     return name
 
 
+def _default_strategy(name: str) -> str:
+    if name == "hash":
+        raise ValueError("`hash` with single routes only, whose `hash_header` it needs; `consistent-hash` is for all")
+    return _strategy(name)
+
+
 def strategies() -> tuple[str, ...]:
     """Names of the installed balancing strategies (entry points `router.strategies`); none is loaded."""
     from importlib.metadata import entry_points  # only when a name is given
@@ -212,6 +218,9 @@ Workers = Annotated[
     Kind("`auto` or a whole number, 0 or more"),
 ]
 Strategy = Annotated[str, AfterValidator(_strategy), Kind("the name of an installed strategy", text=True)]
+DefaultStrategy = Annotated[
+    str, AfterValidator(_default_strategy), Kind("the name of an installed strategy", text=True)
+]
 HashKey = Annotated[str, AfterValidator(_hash_key), Kind(EXPECTED, text=True)]
 HashBalance = Annotated[
     float,

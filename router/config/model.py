@@ -23,6 +23,7 @@ from router.config.kinds import (
     ClientCertValidation,
     CookieNames,
     Count,
+    DefaultStrategy,
     Duration,
     Flag,
     ForwardedClientCert,
@@ -47,7 +48,6 @@ from router.config.kinds import (
     SecretPem,
     ShardingMode,
     SignedDuration,
-    Strategy,
     TenantId,
     Text,
     Texts,
@@ -348,8 +348,8 @@ class RouterConfig(Section):
     """Routes that are always there, besides those from the bus; they never go stale. See docs/static-routes.md."""
 
     # contract 4, 7, 8.1, 8.2
-    balancing_algorithm: Strategy = "round-robin"
-    """How a backend is chosen: `round-robin`, `least-connection` or another installed strategy. A route may
+    balancing_algorithm: DefaultStrategy = "round-robin"
+    """How a backend is chosen: `round-robin`, `least-connection` or another strategy of docs/strategies.md. A route may
     ask for a different one."""
     hash_key: HashKey = "client_address"
     """What `consistent-hash` and `rendezvous` hash: `client_address`, `path`, `header:NAME`, `cookie:NAME` or

@@ -38,6 +38,7 @@ from router.control.observing import Observing
 from router.control.registry import Registry
 from router.control.settings import (
     bus_settings,
+    check_strategy,
     number_of_workers,
     registry_settings,
     status_credentials,
@@ -96,6 +97,7 @@ class Control:
         self.keeper: Keeper | LocalKeeper
         ip = local_ip(config.local_route)
         self.identity = Identity(config.index, ip, config.start_response_delay_interval, config.droplet_stale_threshold)
+        check_strategy(config)
         self.worker_settings = worker_settings(config, ip)
         self._bus_up = asyncio.Event()
         self._healthy = asyncio.Event()

@@ -11,7 +11,8 @@ from functools import partial
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 
-from router.balance.strategy import ENTRY_POINT_GROUP
+from router.balance.round_robin import RoundRobin
+from router.balance.strategy import ENTRY_POINT_GROUP, StrategyError, load_strategy
 from router.config.ciphers import openssl_names
 from router.config.error_template import read_template
 from router.config.kinds import split_address
@@ -21,11 +22,31 @@ from router.control.bus.client import BusSettings
 from router.control.errors import StartError
 from router.control.registry import RegistrySettings
 from router.in_flight import LANES
-from router.messages import BackendTls, Certificate, Ejection, FrontTls, RouteOptions, Syslog, WorkerSettings
+from router.messages import (
+    NO_OPTIONS,
+    BackendTls,
+    Certificate,
+    Ejection,
+    FrontTls,
+    RouteOptions,
+    Syslog,
+    WorkerSettings,
+)
 from router.proxy.tls import DEFAULT_CIPHERS, load_pair
 
 MOST_WORKERS = LANES // 2
 """As many lanes again are for workers that leave while their successors serve."""
+
+
+def check_strategy(config: RouterConfig) -> None:
+    """Raises StartError when the router's own strategy can't be used: better no start than a silent substitute."""
+    name = config.balancing_algorithm
+    try:
+        load_strategy(name, installed_strategies()[name])(NO_OPTIONS, RoundRobin)
+    except StrategyError as error:
+        raise StartError(f"balancing_algorithm: {error}") from error
+    except Exception as error:
+        raise StartError(f"balancing_algorithm: strategy {name!r} can't be made: {error!r}") from error
 
 
 def worker_settings(config: RouterConfig, router_ip: str) -> WorkerSettings:

@@ -169,6 +169,11 @@ class Exchange:
         return self.request.header(name)
 
     @property
+    def target(self) -> bytes:
+        """The request target; for strategies."""
+        return self.request.target
+
+    @property
     def takes_trailers(self) -> bool:
         """The client said `TE: trailers`."""
         te = self.request.noted.get(b"te", b"")

@@ -31,6 +31,14 @@ class Counts(Protocol):
     @property
     def lanes(self) -> Sequence[Sequence[int]]: ...
 
+    def totals(self, first: int, size: int) -> list[int]:
+        """Counts over all workers, of so many slots from `first` on."""
+        ...
+
+    def levels(self, first: int, size: int, foreign: int) -> bytearray | None:
+        """As `totals`, a byte a slot; None when a count needs more. `foreign`, 4 bytes a slot, is added."""
+        ...
+
     @property
     def own(self) -> Lane:
         """This worker's lane."""

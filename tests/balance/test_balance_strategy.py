@@ -10,7 +10,7 @@ from router.control.settings import installed_strategies
 from router.messages import NO_OPTIONS
 
 
-@pytest.mark.parametrize("name", ["round-robin", "least-connection"])
+@pytest.mark.parametrize("name", sorted(installed_strategies()))
 def test_installed_strategies_load(name: str) -> None:
     assert isinstance(load_strategy(name, installed_strategies()[name])(NO_OPTIONS, RoundRobin), Strategy)
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from router.cli.check import report
 from router.config.document import MAX_BYTES, MAX_DEPTH
 from router.config.keys import LEAVES
+from router.config.kinds import strategies
 from router.config.load import Loaded, load
 from router.config.problems import ConfigError
 
@@ -54,8 +55,26 @@ PROBLEMS: list[tuple[str, list[str]]] = [
     ),
     (
         "balancing_algorithm: fastest",
-        ["router.yml:1:22: balancing_algorithm: fastest given, expected one of `least-connection`, `round-robin`"],
+        [
+            "router.yml:1:22: balancing_algorithm: fastest given, expected one of "
+            + ", ".join(f"`{name}`" for name in strategies())
+        ],
     ),
+    (
+        "balancing_algorithm: hash",
+        [
+            "router.yml:1:22: balancing_algorithm: hash given, expected `hash` with single routes only, "
+            "whose `hash_header` it needs; `consistent-hash` is for all"
+        ],
+    ),
+    (
+        "hash_key: moon",
+        [
+            "router.yml:1:11: hash_key: moon given, expected `client_address`, `path`, `header:NAME`, `cookie:NAME` "
+            "or `query:NAME`"
+        ],
+    ),
+    ("hash_balance: 0.5", ["router.yml:1:15: hash_balance: 0.5 given, expected 0, or a number of 1 or more"]),
     (
         "routing_table_sharding_mode: some",
         [

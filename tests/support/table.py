@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from sys import byteorder
 from typing import Any
 
 from router.messages import EndpointSpec, PutEndpoint, PutPool, PutRoute, RouteOptions, TableOp
@@ -10,7 +11,7 @@ from router.table.endpoint import Endpoint, Loads
 from router.table.pool import Pool
 from router.table.routes import RouteTable
 
-SLOTS = 64
+SLOTS = 256
 
 
 class Lanes:
@@ -19,6 +20,14 @@ class Lanes:
     def __init__(self, workers: int = 1) -> None:
         self.lanes = [[0] * SLOTS for _ in range(workers)]
         self.own = self.lanes[0]
+
+    def totals(self, first: int, size: int) -> list[int]:
+        return [sum(lane[slot] for lane in self.lanes) for slot in range(first, first + size)]
+
+    def levels(self, first: int, size: int, foreign: int) -> bytearray | None:
+        ours = foreign.to_bytes(size * 4, byteorder)
+        counts = [sum(ours[n * 4 : n * 4 + 4]) + count for n, count in enumerate(self.totals(first, size))]
+        return bytearray(counts) if max(counts) < 256 else None
 
 
 class Named:
@@ -65,23 +74,28 @@ def contents(of: RouteTable) -> dict[str, Any]:
     }
 
 
-def pool_of(size: int, workers: int = 1) -> tuple[Pool, list[Endpoint], Lanes]:
-    """A pool of `size` endpoints in slots 0 to `size` - 1, and their counts."""
+def pool_of(size: int, workers: int = 1, weights: Sequence[int] = ()) -> tuple[Pool, list[Endpoint], Lanes]:
+    """A pool of `size` endpoints in slots 0 to `size` - 1, and their counts. Instances are called `i0`, `i1`, …"""
     lanes = Lanes(workers)
     loads = Loads(lanes)
     loads.now = 1000.0
     pool = Pool("a.com", "/", "any", None)
-    pool.endpoints = [Endpoint(n + 1, n, EndpointSpec("10.0.0.1", 1000 + n), loads) for n in range(size)]
+    for n in range(size):
+        weight = weights[n] if weights else 1
+        spec = EndpointSpec("10.0.0.1", 1000 + n, instance_id=f"i{n}", weight=weight)
+        pool.put(Endpoint(n + 1, n, spec, loads), 0)
     return pool, pool.endpoints, lanes
 
 
 class Asking:
     """A request as strategies see it."""
 
-    def __init__(self) -> None:
+    def __init__(self, target: bytes = b"/", **headers: bytes) -> None:
         self.attempt = 1
         self.scratch: Any = None
         self.client = b"192.0.2.1"
+        self.target = target
+        self._headers = {name.replace("_", "-").encode(): value for name, value in headers.items()}
 
     def header(self, name: bytes) -> bytes | None:
-        return None
+        return self._headers.get(name)
