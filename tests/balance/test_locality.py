@@ -11,14 +11,9 @@ from router.balance.slow_start import warmed
 from router.messages import EndpointSpec
 from router.table.endpoint import Endpoint, Loads
 from router.table.pool import Pool
+from tests.support.table import Lanes
 
 STRATEGIES = {"round-robin": RoundRobin, "least-connection": LeastConnection}
-
-
-class Counts:
-    def __init__(self) -> None:
-        self.lane = [0] * 16
-        self.lanes = (self.lane,)
 
 
 class Ask:
@@ -31,7 +26,7 @@ class Ask:
 
 
 def pool_of(*zones: str, algorithm: str = "round-robin") -> Pool:
-    loads = Loads(Counts())
+    loads = Loads(Lanes())
     loads.now = 100.0
     pool = Pool("a.com", "/", algorithm, STRATEGIES[algorithm]())
     for id, zone in enumerate(zones, 1):
