@@ -455,8 +455,9 @@ class EndpointStats(msgspec.Struct, array_like=True):
     """What one endpoint did since the last frame; its spec comes along, so that nothing else need be known.
 
     `classes` counts finished responses, 2xx, 3xx, 4xx, 5xx and any other, in this order. `cells` are the latencies:
-    `observe.histogram` cell → count. `failures` counts attempts that came to nothing; `reason` is why the last one did,
-    and `failed_for` the seconds for which the endpoint is passed over now.
+    `observe.histogram` cell → count. `failures` counts attempts that came to nothing; `reason` is why the last one did.
+    `state` is what the endpoint is for this worker (`in`, `failed`, `ejected` …), `why` says more of it, and
+    `failed_for` are the seconds for which it is passed over.
     """
 
     spec: EndpointSpec
@@ -466,6 +467,8 @@ class EndpointStats(msgspec.Struct, array_like=True):
     bytes_out: int
     failures: int
     reason: str
+    state: str
+    why: str
     failed_for: float
     clients: dict[bytes, int] = {}
     """Address of a client → its requests; not of all clients when there are many."""

@@ -34,6 +34,10 @@ Inet = Annotated[
     str | None,
     typer.Option("--inet", "-i", metavar="ADDRESS", help="Listen address for HTTP; wins likewise."),
 ]
+Url = Annotated[
+    str | None,
+    typer.Option(help="Status port, http://USER:PASSWORD@HOST:PORT; without it: that of the configuration."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Write JSON.")]
 
 
@@ -128,6 +132,40 @@ def registrar(
     from router.cli.registrar import registrar
 
     raise typer.Exit(registrar(config, check, json))
+
+
+@app.command()
+def top(
+    config: ConfigFile = None,
+    url: Url = None,
+    app: Annotated[str | None, typer.Option(help="One app: its endpoints and failures.")] = None,
+    sort: Annotated[str, typer.Option(help="app, rate, errors, p50, p99, instances or in_flight.")] = "rate",
+    filter: Annotated[str, typer.Option(help="Part of the app's name or of one of its routes.")] = "",
+    once: Annotated[bool, typer.Option("--once", help="Show it once and end.")] = False,
+    json: Json = False,
+) -> None:
+    """Watch the apps of the running router."""
+    from router.cli.ask import Target
+    from router.cli.top import top
+
+    raise typer.Exit(top(Target(config, url), as_json=json, once=once, app=app, sort=sort, text=filter))
+
+
+@app.command()
+def failures(
+    config: ConfigFile = None,
+    url: Url = None,
+    request_id: Annotated[str, typer.Option(help="The X-Vcap-Request-Id of one request.")] = "",
+    app: Annotated[str, typer.Option(help="Of this app.")] = "",
+    filter: Annotated[str, typer.Option(help="Part of the URL, the error or the backend.")] = "",
+    limit: Annotated[int, typer.Option(min=1, max=500, help="How many at most.")] = 20,
+    json: Json = False,
+) -> None:
+    """Show requests that failed lately, and why."""
+    from router.cli.ask import Target
+    from router.cli.failures import failures
+
+    raise typer.Exit(failures(Target(config, url), request_id, app, filter, limit, json))
 
 
 @app.command()

@@ -197,6 +197,7 @@ class Control:
         self._start_bus()
         self._to_stop.push_async_callback(self._stop_loops)
         self._repeat(TICK, self.figures.tick)
+        self._repeat(config.publish_load_interval, self.observing.publish_load)
         self._repeat(LOOK_INTERVAL, self.certificates.check)
         self._repeat(config.prune_stale_droplets_interval, self._prune)
         self._opening = loop.create_task(self._open(taken_over, began))

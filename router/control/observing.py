@@ -16,6 +16,7 @@ from router.admin.pages import Pages
 from router.admin.views import Views
 from router.control.errors import StartError
 from router.control.settings import histogram_bounds
+from router.observe import load_feed
 from router.observe.metrics import Gauges, render, snapshot
 from router.observe.varz import Figures
 
@@ -102,10 +103,23 @@ class Observing:
             healthy=control.health.healthy,
             buffered_messages=bus.pending if bus is not None else 0,
             dropped_messages=bus.dropped if bus is not None else 0,
-            registrations={},
-            unregistrations={},
-            pruned=0,
+            registrations=dict(registry.messages),
+            unregistrations=dict(registry.unregistrations),
+            pruned=registry.pruned,
         )
+
+    def publish_load(self) -> None:
+        """Tell the bus what apps have to bear."""
+        control = self._control
+        if control.bus is None or not control.bus.connected:
+            return
+        about = {
+            "id": control.identity.id,
+            "index": control.config.index,
+            "interval": control.config.publish_load_interval,
+        }
+        for message in load_feed.messages(self.figures.apps, control.in_flight.total, about):
+            control.bus.post(load_feed.SUBJECT, message)
 
 
 class _About:

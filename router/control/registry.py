@@ -173,6 +173,10 @@ class Registry:
         """From when on nothing was missed but what the bus lost; monotonic seconds."""
         self.pruned = 0
         """Endpoints removed for age, since the start."""
+        self.messages: dict[tuple[str, str], int] = {}
+        """(component, `added`, `updated` or `unmodified`) → URIs registered."""
+        self.unregistrations: dict[str, int] = {}
+        """Component → URIs unregistered."""
 
     # -------------------------------------------------------- what is there
 
@@ -263,6 +267,7 @@ class Registry:
             pool = self._pools.get(key)
             entry = pool.entries.get(address) if pool is not None else None
             if pool is not None and entry is not None and entry.endpoint.spec == spec:
+                self._count(spec, "unmodified")
                 if now > entry.refreshed:
                     entry.refreshed = now
                 if spec.options is not None:
@@ -270,11 +275,17 @@ class Registry:
                 continue
             if entry is not None and entry.endpoint.spec.source:
                 continue
+            self._count(spec, "added" if entry is None else "updated")
             if pool is None:
                 pool = self._new_pool(key, context_path(uri), ops)
             self._put(pool, entry, spec, address, self._revived(key, address, now), ops)
         if ops:
             self._sink(ops)
+
+    def _count(self, spec: EndpointSpec, action: str) -> None:
+        """A registration of one URI (contract §11.5 `registry_message`)."""
+        name = (component(spec), action)
+        self.messages[name] = self.messages.get(name, 0) + 1
 
     def set_static(self, routes: Iterable[tuple[str, EndpointSpec]]) -> None:
         """These (URI, endpoint) are the static routes from now on; of two with one address the first counts.
@@ -502,6 +513,8 @@ class Registry:
             if entry is not None and entry.endpoint.spec.source:
                 continue
             if entry is not None:
+                name = component(entry.endpoint.spec)
+                self.unregistrations[name] = self.unregistrations.get(name, 0) + 1
                 self._log.info("endpoint-unregistered", **_about(pool.key, entry.endpoint.spec))
                 self._remove(entry, now, ops)
             else:
@@ -706,6 +719,14 @@ class Registry:
             self._history.went(host, why)
         ops.append(DropPool(pool.key))
         return True
+
+
+def component(spec: EndpointSpec) -> str:
+    """The tag `component`, "" without it."""
+    for name, value in spec.tags or ():
+        if name == "component":
+            return value
+    return ""
 
 
 def _accepted_segments(settings: RegistrySettings) -> frozenset[str] | None:

@@ -64,8 +64,8 @@ class Account:
         self.failures = 0
         self.reason = ""
 
-    def report(self, spec: EndpointSpec, failed_for: float) -> EndpointStats:
-        """As control is told; `failed_for` are the seconds for which the endpoint is passed over now."""
+    def report(self, spec: EndpointSpec, state: tuple[str, str], failed_for: float) -> EndpointStats:
+        """As control is told. `state`: of the endpoint, and why; `failed_for`: seconds for which it is passed over."""
         return EndpointStats(
             spec,
             self.classes,
@@ -74,6 +74,7 @@ class Account:
             self.bytes_out,
             self.failures,
             self.reason,
+            *state,
             failed_for,
             self.clients,
         )

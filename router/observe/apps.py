@@ -51,7 +51,18 @@ def unpack_cells(parts: Iterable[bytes]) -> dict[int, int]:
 class EndpointFigures:
     """One endpoint of an app. `seconds` holds (second, requests, packed cells), the oldest first."""
 
-    __slots__ = ("bytes_in", "bytes_out", "classes", "failed_until", "failures", "reason", "seconds", "spec")
+    __slots__ = (
+        "bytes_in",
+        "bytes_out",
+        "classes",
+        "failed_until",
+        "failures",
+        "reason",
+        "seconds",
+        "spec",
+        "state",
+        "why",
+    )
 
     def __init__(self, spec: EndpointSpec) -> None:
         self.spec = spec
@@ -59,6 +70,9 @@ class EndpointFigures:
         self.bytes_in = self.bytes_out = self.failures = 0
         self.reason = ""
         """Why the last attempt that failed did so."""
+        self.state = "in"
+        self.why = ""
+        """What the endpoint was at the last report of the worker that thought worst of it, and more about it."""
         self.failed_until = 0.0
         """Monotonic second until which the endpoint is passed over."""
         self.seconds: deque[tuple[int, int, bytes]] = deque()
@@ -71,10 +85,11 @@ class EndpointFigures:
         self.bytes_out += stats.bytes_out
         self.failures += stats.failures
         self.reason = stats.reason or self.reason
-        if stats.failed_for:
+        if stats.failed_for > 0:
+            self.state, self.why = stats.state, stats.why
             self.failed_until = now + stats.failed_for
         elif not stats.failures:
-            self.failed_until = 0.0  # this worker had an answer from it
+            self.state, self.why, self.failed_until = "in", "", 0.0  # this worker had an answer from it
         self.trim(second)
         self.seconds.append((second, sum(stats.classes), pack_cells(stats.cells)))
 
@@ -285,11 +300,14 @@ class Apps:
                 yield name
 
     def state(self, figures: EndpointFigures | None) -> tuple[str, str]:
-        """Of an endpoint: `in`, or `ejected` and why."""
+        """Of an endpoint: `in`, or what keeps requests away (`failed`, `ejected` …), and why."""
         now = self._clock()
-        if figures is not None and figures.failed_until > now:
-            return "ejected", f"{figures.reason}; tried again in {figures.failed_until - now:.0f} s"
-        return "in", ""
+        if figures is None or figures.failed_until <= now:
+            return "in", ""
+        why = (
+            figures.reason if figures.state == "failed" else f"{figures.why}; last failure: {figures.reason or 'none'}"
+        )
+        return figures.state, f"{why}; tried again in {figures.failed_until - now:.0f} s"
 
 
 def latency(cells: Mapping[int, int], kind: int = histogram.TOTAL) -> dict[str, Any]:

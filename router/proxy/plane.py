@@ -541,7 +541,7 @@ class Plane:
     def _close_account(self, endpoint: Endpoint) -> EndpointStats:
         account: Account = endpoint.account
         endpoint.account = None
-        return account.report(endpoint.spec, endpoint.failed_for)
+        return account.report(endpoint.spec, endpoint.state, endpoint.failed_for)
 
 
 def _tick_interval(settings: WorkerSettings) -> float:

@@ -101,7 +101,7 @@ async def test_an_operator_looks_on(tmp_path: Path) -> None:
             row = f'#endpoints tr[data-backend="127.0.0.1:{dead.port}"]'
             await page.wait(f"document.querySelector('{row}.ejected')")
             text = await page.run(f"document.querySelector('{row}').innerText")
-            assert "ejected" in text
+            assert "failed" in text
             assert "connection refused" in text
             red = await page.run(f"getComputedStyle(document.querySelector('{row} .pill')).color")
             green = await page.run("getComputedStyle(document.querySelector('#endpoints .pill.good')).color")

@@ -41,7 +41,16 @@ def stats(endpoints: list[EndpointStats], **counters: int) -> Stats:
 def did(app: str, port: int = 1, count: int = 1, micros: int = 1000, **more: Any) -> EndpointStats:
     spec = EndpointSpec("10.0.0.1", port, app=app, tags=(("component", "c"),))
     cells = {histogram.bucket(micros): count}
-    values = {"bytes_in": 1, "bytes_out": 2, "failures": 0, "reason": "", "failed_for": 0.0, **more}
+    values = {
+        "bytes_in": 1,
+        "bytes_out": 2,
+        "failures": 0,
+        "reason": "",
+        "state": "in",
+        "why": "",
+        "failed_for": 0.0,
+        **more,
+    }
     return EndpointStats(spec, [count, 0, 0, 0, 0], cells, **values)
 
 
@@ -97,11 +106,11 @@ def test_an_endpoint_is_ejected_and_comes_back() -> None:
     apps = Apps(Directory(), clock)
     told: list[tuple[str, str]] = []
     apps.on_state = lambda app, spec, reason: told.append((app, reason))
-    apps.received([did("a", failures=1, reason="EOF", failed_for=30.0)])
+    apps.received([did("a", failures=1, reason="EOF", state="failed", failed_for=30.0)])
     app = apps.get("a")
     assert app is not None
     figures = app.endpoints["10.0.0.1:1"]
-    assert apps.state(figures) == ("ejected", "EOF; tried again in 30 s")
+    assert apps.state(figures) == ("failed", "EOF; tried again in 30 s")
     apps.received([did("a")])
     assert apps.state(figures) == ("in", "")
     assert told == [("a", "EOF"), ("a", "")]

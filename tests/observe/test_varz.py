@@ -26,7 +26,9 @@ def did(
     """An endpoint's report, its responses by class."""
     counts = [*classes, 0, 0, 0, 0, 0][:5]
     spec = EndpointSpec("10.0.0.1", 80, app=app, tags=tags)
-    return EndpointStats(spec, counts, cells or {}, 0, 0, more.get("failures", 0), "", 0.0, more.get("clients", {}))
+    return EndpointStats(
+        spec, counts, cells or {}, 0, 0, more.get("failures", 0), "", "in", "", 0.0, more.get("clients", {})
+    )
 
 
 def test_nothing_yet() -> None:

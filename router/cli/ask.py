@@ -1,0 +1,109 @@
+"""Asking the running router: what all commands share that do.
+
+Where it is and how to be let in stands in `run_dir/status.json`, which the router leaves there while it runs; or it is
+given: `--url http://USER:PASSWORD@HOST:PORT`.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from typing import Any, NamedTuple
+from urllib.parse import unquote, urlsplit
+
+TIMEOUT = 15.0
+"""Seconds for the router to answer."""
+
+
+class AskError(Exception):
+    """Why there is no answer, in words for the user."""
+
+
+class Target(NamedTuple):
+    """Which router is meant: the one with this configuration, or the one at `url`."""
+
+    config_path: str | None
+    url: str | None
+
+
+class _Access(NamedTuple):
+    url: str
+    user: str
+    password: str
+
+
+def ask(target: Target, path: str) -> Any:
+    """The decoded answer to a GET. Raises AskError."""
+    access = _access(target)
+    credentials = base64.b64encode(f"{access.user}:{access.password}".encode()).decode()
+    request = urllib.request.Request(f"{access.url}{path}", headers={"Authorization": f"Basic {credentials}"})
+    # A proxy of the environment is not meant for this machine's own loopback interface.
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(request, timeout=TIMEOUT) as response:
+            return json.loads(response.read())
+    except urllib.error.HTTPError as error:
+        raise AskError(_refusal(access.url, error)) from error
+    except OSError as error:
+        reason = getattr(error, "reason", error)
+        raise AskError(
+            f"the router does not answer at {access.url} ({reason}); was it killed? Start it again"
+        ) from error
+    except ValueError as error:
+        raise AskError(f"{access.url} does not answer as a router; is it another program?") from error
+
+
+def shown(command: str, target: Target, path: str, as_json: bool, show: Callable[[Any], int]) -> int:
+    """Ask and show, or say why not; gives the exit status, with JSON 0 for every answer."""
+    try:
+        answer = ask(target, path)
+    except AskError as error:
+        print(f"router {command}: {error}", file=sys.stderr)
+        return 1
+    if as_json:
+        print(json.dumps(answer, indent=2, ensure_ascii=False))
+        return 0
+    return show(answer)
+
+
+def _access(target: Target) -> _Access:
+    if target.url is not None:
+        try:
+            parts = urlsplit(target.url if "://" in target.url else f"http://{target.url}")
+            host, port = parts.hostname, parts.port
+        except ValueError as error:
+            raise AskError(f"--url: {error}") from error
+        if not host or parts.scheme not in ("http", "https"):
+            raise AskError("--url: expected http://USER:PASSWORD@HOST:PORT of a status port")
+        shown_host = f"[{host}]" if ":" in host else host
+        address = f"{parts.scheme}://{shown_host}" + (f":{port}" if port else "")
+        return _Access(address, unquote(parts.username or ""), unquote(parts.password or ""))
+
+    from router.cli.check import load_or_report
+    from router.control.state import load_status
+
+    loaded = load_or_report(target.config_path)
+    if loaded is None:
+        raise AskError("the configuration can't be used")
+    run_dir = loaded.config.effective_run_dir
+    access = load_status(run_dir)
+    if access is None:
+        raise AskError(
+            f"no router runs on port {loaded.config.port} with the run_dir {run_dir}; start it with `router run`, "
+            "name its configuration with -c FILE, or its status port with --url"
+        )
+    return _Access(access.url, access.user, access.password)
+
+
+def _refusal(url: str, error: urllib.error.HTTPError) -> str:
+    try:
+        return str(json.loads(error.read())["error"])
+    except (ValueError, KeyError, TypeError):
+        pass
+    if error.code == 401:
+        return f"{url} does not let us in: give status.user and status.pass as --url http://USER:PASSWORD@HOST:PORT"
+    return f"{url} refused with status {error.code}; is it another program, or an older router?"
