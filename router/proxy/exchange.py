@@ -348,9 +348,10 @@ class Exchange:
             if last is None and pool.endpoints and all(e.overloaded for e in pool.endpoints):
                 if self._wait(pool):
                     return
-                plane.counters[Counter.EXHAUSTED] += 1
-                self._refuse(errors.CONNECTION_LIMIT)
+                self._limit_reached()
             else:
+                host = self.request.raw_host.decode("utf-8", "replace")
+                plane.log.error("select-endpoint-failed", host=host, error=NOTHING_TO_CHOOSE.reason)
                 self._give_up(last or NOTHING_TO_CHOOSE)
             return
         if last is not None:
@@ -373,8 +374,7 @@ class Exchange:
     def leave_queue(self, late: bool) -> None:
         """There is a place now, or it is too `late`."""
         if late:
-            self.plane.counters[Counter.EXHAUSTED] += 1
-            self._refuse(errors.CONNECTION_LIMIT)
+            self._limit_reached()
         else:
             self.attempt = 0
             self._next_attempt(None)
@@ -705,6 +705,11 @@ class Exchange:
         answer = errors.error_answer(row, self.request.raw_host, look=self._look)
         self.plane.log.info("status", body=answer.body.decode("utf-8", "replace"))
         self._answer(answer)
+
+    def _limit_reached(self) -> None:
+        self.plane.counters[Counter.EXHAUSTED] += 1
+        self.plane.log.info("connection-limit-reached", host=self.request.raw_host.decode("utf-8", "replace"))
+        self._refuse(errors.CONNECTION_LIMIT)
 
     def crashed(self, error: Exception) -> None:
         """Something in the router broke on this request (contract §5.1, row 1): nothing else is disturbed."""

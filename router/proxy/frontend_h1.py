@@ -391,6 +391,9 @@ class FrontendH1(asyncio.Protocol):
             else:
                 self._linger()
             return
+        plane = self.plane
+        if plane.by_idleness:
+            plane.frontends[self] = plane.frontends.pop(self)
         if self._paused:
             self.resume_reading()
         if self._buffer:

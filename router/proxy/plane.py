@@ -12,7 +12,7 @@ import ssl
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterator
 from time import time_ns
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -47,7 +47,7 @@ from router.observe.accounts import LOOKUP_STEP, LOOKUP_STEPS, MAX_CLIENTS, MAX_
 from router.observe.counters import COUNT, RESPONSE_CLASSES, Counter
 from router.observe.histogram import BACKEND, DIAL, ROUTER, bucket
 from router.observe.log import Log
-from router.proxy.attempts import Failure
+from router.proxy.attempts import TIMED_OUT, Failure
 from router.proxy.backend_h1 import CLOSE, BackendH1
 from router.proxy.budget import RetryBudget
 from router.proxy.clock import Clock
@@ -91,7 +91,7 @@ class Plane:
         self.request_ids = RequestIds()
         self.counters = [0] * COUNT
         self.frontends: dict[FrontendH1 | FrontendH2, None] = {}
-        """Client connections, the oldest first."""
+        """Client connections, the oldest first; with a limit on their number, the one idle for longest."""
         self.backends: set[BackendH1] = set()
         self.tunnels: set[Tunnel] = set()
         self.access_log: AccessLog | None = None
@@ -150,6 +150,8 @@ class Plane:
         self.parse_response = ResponseParser(self.rewrite).parse
         for backend in self.backends:
             backend.forget_head()
+        self.by_idleness = settings.max_connections > 0
+        """Client connections are kept in the order in which they became idle."""
         self.error_template = Template(settings.html_error_template) if settings.html_error_template else None
         self.backend_connection_line = CLOSE if settings.disable_keep_alives else b""
         self.loads.max_conns = settings.max_conns
@@ -361,7 +363,7 @@ class Plane:
     def full(self) -> bool:
         """A connection has come that is one too many, and none of the others is idle: else the longest idle goes."""
         limit = self.settings.max_connections
-        if not limit or len(self.frontends) < limit:
+        if not limit or len(self.frontends) + len(self.tunnels) < limit:
             return False
         for frontend in self.frontends:
             if frontend.idle:
@@ -424,17 +426,20 @@ class Plane:
         account = endpoint.account or self._open_account(endpoint)
         account.failures += 1
         account.reason = failure.reason
-        spec = endpoint.spec
-        about = {"ApplicationId": spec.app, "Addr": spec.address, "Tags": dict(spec.tags or ())}
+        about = _about(endpoint)
+        pool, trace = exchange.pool, exchange.trace
+        facts: dict[str, Any] = {"route-endpoint": about, "vcap_request_id": exchange.request_id.decode()}
+        if trace is not None:
+            facts |= {"trace-id": trace.trace_id.decode(), "span-id": trace.span_id.decode()}
+        if failure is TIMED_OUT:
+            self.log.error("backend-request-timeout", **facts, error=failure.reason)
         self.log.error(
             "backend-endpoint-failed",
-            **{
-                "route-endpoint": about,
-                "attempt": exchange.attempt,
-                "vcap_request_id": exchange.request_id.decode(),
-                "error": failure.reason,
-                "retriable": retry,
-            },
+            **facts,
+            **{"num-endpoints": len(pool.endpoints) if pool is not None else 0, "conn-reused": stale},
+            attempt=exchange.attempt,
+            error=failure.reason,
+            retriable=retry,
         )
         if failure.marks:
             self.log.error("endpoint-marked-as-ineligible", **{"route-endpoint": about})
@@ -542,6 +547,18 @@ class Plane:
         account: Account = endpoint.account
         endpoint.account = None
         return account.report(endpoint.spec, endpoint.state, endpoint.failed_for)
+
+
+def _about(endpoint: Endpoint) -> dict[str, Any]:
+    """An endpoint as events name it (contract §12.5)."""
+    spec = endpoint.spec
+    return {
+        "ApplicationId": spec.app,
+        "Addr": spec.address,
+        "Tags": dict(spec.tags or ()),
+        "RouteServiceUrl": spec.route_service_url,
+        "AZ": spec.availability_zone,
+    }
 
 
 def _tick_interval(settings: WorkerSettings) -> float:

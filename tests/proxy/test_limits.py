@@ -191,3 +191,23 @@ async def test_a_stop_lets_requests_in_flight_end() -> None:
         assert (status, body) == (200, b"ok")
         assert b"Connection: close\r\n" in head
         await stopping
+
+
+async def test_the_connection_idle_for_longest_makes_room_and_tunnels_count() -> None:
+    switch = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
+
+    async def script(client: Client) -> None:
+        while True:
+            head = await client.reader.readuntil(b"\r\n\r\n")
+            await client.send(switch if b"websocket" in head else OK)
+
+    async with serving(script, max_connections=3) as (bench, _):
+        older, newer, tunnel = await bench.client(), await bench.client(), await bench.client()
+        await tunnel.send(request("app.test", "/", "Connection: Upgrade", "Upgrade: websocket"))
+        await tunnel.head()
+        assert (await newer.get())[0] == 200
+        assert (await older.get())[0] == 200  # it came first, and was busy last
+        another = await bench.client()
+        assert (await another.get())[0] == 200
+        assert await newer.rest() == b""
+        assert (await older.get())[0] == 200
