@@ -140,6 +140,11 @@ class Recent:
         """Everything after the target: version, header lines, empty line; empty = nothing worth remembering."""
         self.request: RequestHead | None = None
 
+    def forget(self) -> None:
+        """Give up what is remembered, and its memory."""
+        self.block = b""
+        self.request = None
+
 
 MAX_REMEMBERED_BLOCK = 4096
 """Bytes of header lines that a connection remembers."""

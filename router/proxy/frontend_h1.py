@@ -33,6 +33,8 @@ LINGER = 2.0
 """Seconds in which a closing connection still takes in what the client sends, so that it gets to read our answer."""
 QUIET = 0.5
 """Seconds of idleness after which no request is on its way: closing such a connection costs none."""
+FORGET_AFTER = 1.0
+"""Seconds of idleness after which a connection forgets its last header lines: idle ones are there by the thousand."""
 _SPACE = 0x20
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -459,6 +461,8 @@ class FrontendH1(asyncio.Protocol):
                 limit = settings.read_header_timeout
             else:
                 limit = settings.frontend_idle_timeout
+                if waited >= FORGET_AFTER:
+                    self._recent.forget()
             if (limit and waited >= limit) or (self.plane.stopping and waited >= QUIET):
                 self.transport.close()
 

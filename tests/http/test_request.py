@@ -11,6 +11,7 @@ import pytest
 
 from router.http.message import CHUNKED, NO_BODY
 from router.http.request import Recent, RequestHead, RequestParser
+from router.proxy.frontend_h1 import FORGET_AFTER
 from tests.support.memory import MemoryPlane, through
 
 HOST = b"Host: app.test\r\n"
@@ -256,4 +257,21 @@ def test_a_pipelined_request_survives_the_one_before() -> None:
     backend.data_received(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
     assert server.written.count(b"GET /second HTTP/1.1\r\n") == 1
     frontend.connection_lost(None)
+    memory.close()
+
+
+def test_an_idle_connection_remembers_nothing() -> None:
+    memory = MemoryPlane()
+    frontend, client, backend, _ = memory.connect()
+    for _ in range(2):
+        frontend.data_received(get(b"/"))
+        backend.data_received(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+    assert frontend._recent.block
+    frontend.check(memory.plane.clock.now + FORGET_AFTER)
+    assert not frontend._recent.block
+    frontend.data_received(get(b"/"))
+    backend.data_received(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+    assert client.written.count(b"HTTP/1.1 200 OK\r\n") == 3
+    frontend.connection_lost(None)
+    backend.connection_lost(None)
     memory.close()
