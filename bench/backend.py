@@ -4,6 +4,7 @@
 line, which is how the bench knows what a proxy really sent.
 """
 
+import subprocess
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -45,6 +46,13 @@ SERVER = """
 @contextmanager
 def running(directory: Path, sizes: Iterable[int], cores: Cores) -> Iterator[int]:
     """Run the backend with a file for each size; gives its port."""
+    with process(directory, sizes, cores) as (_, port):
+        yield port
+
+
+@contextmanager
+def process(directory: Path, sizes: Iterable[int], cores: Cores) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """As `running`; gives the process as well, which leads a group of its own."""
     files = directory / "bytes"
     files.mkdir(parents=True)
     for size in sizes:
@@ -54,6 +62,6 @@ def running(directory: Path, sizes: Iterable[int], cores: Cores) -> Iterator[int
     small = SMALL_BODY.decode().replace("\n", "\\n")
     text = SERVER.format(port=port, small=small, seen=seen, root=directory)
     output = directory / "backend.out"
-    with server(nginx.command(directory, text), cores.load, output) as process:
-        wait_until_serving(process, port, HOST, output)
-        yield port
+    with server(nginx.command(directory, text), cores.load, output) as started:
+        wait_until_serving(started, port, HOST, output)
+        yield started, port
