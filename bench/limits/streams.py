@@ -121,11 +121,13 @@ def client(port: int, size: int, up: bool, slow: bool) -> bool:
             sock.sendall(f"POST /up HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: {size}\r\n\r\n".encode())
             sent = send(sock, size, slow)
             _, rest = head_of(sock)
-            while len(rest) < len(sent):
-                rest += sock.recv(100)
+            while len(rest) < len(sent) and (more := sock.recv(100)):
+                rest += more
             return rest.decode() == sent
         sock.sendall(f"GET /down HTTP/1.1\r\nHost: {HOST}\r\n\r\n".encode())
-        _, rest = head_of(sock)
+        head, rest = head_of(sock)
+        if not head.startswith(b"HTTP/1.1 200 "):
+            raise BenchError(f"the stream was answered with {head[:200]!r}")
         digest = hashlib.sha1()
         for piece in pieces(size):
             digest.update(piece)

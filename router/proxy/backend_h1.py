@@ -67,6 +67,7 @@ class BackendH1(asyncio.Protocol):
         "_keep",
         "_last",
         "_left",
+        "_paused",
         "_sent",
         "_state",
         "exchange",
@@ -93,6 +94,7 @@ class BackendH1(asyncio.Protocol):
         self._last = False
         """The backend was told that no other request comes."""
         self._left = 0
+        self._paused = False
         self._sent = False
         self._state = _HEAD
         self._recent_raw = b""
@@ -188,10 +190,14 @@ class BackendH1(asyncio.Protocol):
         self.transport.close()
 
     def pause_reading(self) -> None:
-        self.transport.pause_reading()
+        if self.exchange is not None:  # else the response is in, and the next one must be read
+            self._paused = True
+            self.transport.pause_reading()
 
     def resume_reading(self) -> None:
-        self.transport.resume_reading()
+        if self._paused:
+            self._paused = False
+            self.transport.resume_reading()
 
     # -------------------------------------------------------- from the event loop
 
@@ -399,6 +405,8 @@ class BackendH1(asyncio.Protocol):
         plane = self.plane
         if self._keep and self._sent and self.usable and not self._last:
             assert self.connections is not None
+            if self._paused:
+                self.resume_reading()
             self.connections.give(self, plane.settings.max_idle_per_endpoint)
         elif self._sent:
             self.usable = False

@@ -454,10 +454,11 @@ class Exchange:
         assert replay is not None
         if self.expects:
             self.continue_by = self.plane.clock.now + CONTINUE_WAIT
+        if self.bytes_in:
+            self.frontend.resume_reading()  # it may have been paused for the attempt before, or for want of one
         backend.start(self, b"".join(replay) if replay else b"")
         if self.bytes_in > self.plane.settings.replay_bytes:
             self._replay = None
-            self.frontend.resume_reading()
 
     def adopt(self, endpoint: Endpoint, backend: Backend) -> None:
         """The second attempt has won: it becomes the one, and the first is broken off."""
