@@ -328,6 +328,8 @@ async def _serve(feed: int, block: int, spawned: float, listeners: list[int]) ->
     loop.add_signal_handler(signal.SIGTERM, worker.stop, STOP_GRACE)
     feeding = loop.create_task(stay_attached(worker, socket.socket(fileno=feed)))
     await asyncio.wait({worker.done, feeding}, return_when=asyncio.FIRST_COMPLETED)
+    if worker.stopping:
+        await asyncio.wait({worker.done})  # it has a successor, and finishes what it has begun
     if not worker.done.done():
         return 0  # control went before this worker could serve: nobody will miss it
     await asyncio.wait({feeding}, timeout=LAST_WORDS)

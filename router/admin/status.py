@@ -27,7 +27,7 @@ from router.messages import EndpointSpec
 API = "/api/"
 HEALTH_HEADERS = {"Cache-Control": "private, max-age=0", "Expires": "0"}
 ALIVE = "/is-process-alive-do-not-use-for-loadbalancing"
-_OPEN = frozenset(("/health", "/healthz", ALIVE))
+_OPEN = frozenset(("/health", "/healthz", "/readyz", ALIVE))
 _PROTECTED = frozenset(("/routes", "/varz"))
 _TIMEOUT = 10.0  # seconds (contract §8.1)
 _CHUNK = 500
@@ -74,7 +74,8 @@ class StatusServer:
         """Listen; port 0 = any free one. Raises StatusError."""
         handlers: dict[str, Handler] = {
             "/health": self._serve_health,
-            "/healthz": self._serve_health,
+            "/healthz": self._serve_health if self._deprecated else self._serve_alive,
+            "/readyz": self._serve_health,
             "/varz": self._serve_varz,
             "/routes": self._serve_routes,
             **self._pages,

@@ -181,6 +181,33 @@ def demo(
 
 
 @app.command()
+def drain(
+    config: ConfigFile = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Return when the router has ended.")] = False,
+) -> None:
+    """Have the running router fail its health checks, finish what it has begun, and end."""
+    from router.cli.orders import order
+
+    raise typer.Exit(order("drain", config, wait))
+
+
+@app.command()
+def reload(config: ConfigFile = None) -> None:
+    """Have the running router read its configuration again, and reopen its logs."""
+    from router.cli.orders import order
+
+    raise typer.Exit(order("reload", config))
+
+
+@app.command()
+def upgrade(config: ConfigFile = None) -> None:
+    """Have the running router go on as the program that is installed now, without a lost request."""
+    from router.cli.orders import order
+
+    raise typer.Exit(order("upgrade", config))
+
+
+@app.command()
 def version() -> None:
     """Show the version."""
     from router.cli.version import version

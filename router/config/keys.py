@@ -52,7 +52,7 @@ class Leaf:
             return [
                 item.model_dump(mode="json", by_alias=True) if isinstance(item, Section) else item for item in value
             ]
-        return format_duration(value) if self.kind.duration else value
+        return format_duration(value) if self.kind.duration and value is not None else value
 
 
 def _plain(item: Any) -> Any:

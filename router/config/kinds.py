@@ -192,6 +192,14 @@ SignedDuration = Annotated[
     Kind(duration.EXPECTED, text=True, duration=True),
 ]
 """As `Duration`, where the Go router takes a negative value for "none": it arrives as 0."""
+OptionalDuration = Annotated[
+    float | None,
+    BeforeValidator(_seconds),
+    AfterValidator(lambda seconds: None if seconds is None else _at_least_zero(seconds)),
+    _GO_DURATION,
+    Kind(f"{duration.EXPECTED}, 0 or more", text=True, duration=True),
+]
+SignalProfile = Annotated[Literal["", "gorouter", "nginx"], Kind("`gorouter` or `nginx`", text=True)]
 Text = Annotated[str, _NO_CONTROLS, _SCALAR_TEXT, Kind("text on one line", text=True)]
 Texts = Annotated[list[Text], Kind("a list of texts", text=True)]
 HeaderName = Annotated[str, _TOKEN, Kind("a header name", text=True)]

@@ -9,7 +9,6 @@ from __future__ import annotations
 _NO_ROUTE_SERVICES = "routes with a route service are answered with 502"
 _NO_ROUTING_API = "routes come from NATS only, not from the routing API"
 _NO_METRON = "metrics and logs are not sent to Loggregator"
-_NO_DRAIN = "a stopping router does not wait for its load balancer or its requests"
 _UNUSED = "the Go router reads it and does not use it either"
 
 _ROWS: tuple[tuple[str, str], ...] = (
@@ -26,7 +25,6 @@ _ROWS: tuple[tuple[str, str], ...] = (
         " route_services.strict_signature_validation route_services.cert_chain route_services.private_key",
     ),
     ("request and response bodies always flow at the same time", "enable_http1_concurrent_read_write"),
-    (_NO_DRAIN, "drain_wait drain_timeout"),
     (
         "`router.active_apps` is published if `publish_active_apps_interval` is given",
         "enable_nonprod_apps flush_apps_interval",

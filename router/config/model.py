@@ -35,6 +35,7 @@ from router.config.kinds import (
     MaxTlsVersion,
     MinTlsVersion,
     Networks,
+    OptionalDuration,
     OptionalPath,
     Path,
     Pem,
@@ -47,6 +48,7 @@ from router.config.kinds import (
     Secret,
     SecretPem,
     ShardingMode,
+    SignalProfile,
     SignedDuration,
     TenantId,
     Text,
@@ -479,6 +481,14 @@ class RouterConfig(Section):
     """
     healthcheck_user_agent: Text = "HTTP-Monitor/1.1"
     """A request with exactly this `User-Agent` is answered like `/health`; empty = off."""
+    drain_wait: Duration = 0.0
+    """How long a router that drains fails its health checks and serves on, so that balancers in front take it out."""
+    drain_timeout: OptionalDuration = None
+    """How long requests, downloads and websockets may go on after that, also those of a worker that is replaced.
+    Without it: `endpoint_timeout`."""
+    signals: SignalProfile = ""
+    """What SIGUSR1 means: `gorouter`: drain; `nginx`: reopen logs. Without it: `gorouter` for a configuration in the
+    Go router's dialect, else `nginx`. QUIT drains, HUP reloads, USR2 upgrades, TERM and INT stop in both."""
     load_balancer_healthy_threshold: Duration = 0.0
     """Read by deployment scripts only: how long the load balancer in front takes to see a healthy router."""
 
@@ -508,6 +518,11 @@ class RouterConfig(Section):
     def effective_workers(self) -> int:
         """Number of worker processes, `auto` resolved to the CPUs at hand; 0 = serve in control."""
         return len(os.sched_getaffinity(0)) if self.workers == "auto" else self.workers
+
+    @property
+    def effective_drain_timeout(self) -> float:
+        """Seconds that what goes on has at the end; a router without `endpoint_timeout` waits an hour at the most."""
+        return self.endpoint_timeout or 3600.0 if self.drain_timeout is None else self.drain_timeout
 
     @property
     def effective_max_attempts(self) -> int:

@@ -159,6 +159,8 @@ class Adoption:
         self.offers: list[Offer] = []
         self.block: int | None = None
         self.found = False
+        self.leaving: list[WorkerState] = []
+        """Those that only finish what they have begun."""
         self.addresses: list[Address] = []
         """Where to listen, with the true ports once a worker that listens there is found."""
         self._loop = loop
@@ -174,7 +176,9 @@ class Adoption:
         come are killed.
         """
         self.addresses = addresses
-        expected = {state.pid: state for state in self._run_dir.load()}
+        states = self._run_dir.load()
+        self.leaving = [state for state in states if state.leaving]
+        expected = {state.pid: state for state in states if not state.leaving}
         self.found = bool(expected)
         try:
             async with asyncio.timeout(WAIT):

@@ -32,13 +32,14 @@ from router.control.certificates import LOOK_INTERVAL, Certificates
 from router.control.errors import StartError
 from router.control.feed import Feed
 from router.control.keeper import Keeper
-from router.control.lifecycle import Health
+from router.control.lifecycle import Health, Phase
 from router.control.local import LocalKeeper
 from router.control.observing import Observing
 from router.control.registry import Registry
 from router.control.settings import (
     bus_settings,
     check_strategy,
+    fixed_differences,
     number_of_workers,
     registry_settings,
     status_credentials,
@@ -47,6 +48,7 @@ from router.control.settings import (
 from router.control.sockets import Listeners, resolve
 from router.control.state import PidFile, RunDir, StatusAccess
 from router.control.static_routes import StaticRoutes
+from router.control.systemd import Notifier, activated_sockets
 from router.in_flight import InFlight
 from router.messages import (
     FEED_VERSION,
@@ -64,6 +66,8 @@ from router.observe.varz import TICK, Process
 
 STOP_GRACE = 1.0
 """Seconds that requests in flight have when the router stops."""
+STATUS_INTERVAL = 10.0
+"""Seconds between two status lines for systemd."""
 BEGIN_TIMEOUT = 10.0
 """Seconds after which it is reported that no worker accepts connections, again and again."""
 
@@ -99,6 +103,7 @@ class Control:
         self.identity = Identity(config.index, ip, config.start_response_delay_interval, config.droplet_stale_threshold)
         check_strategy(config)
         self.worker_settings = worker_settings(config, ip)
+        self.notifier = Notifier()
         self._bus_up = asyncio.Event()
         self._healthy = asyncio.Event()
         self._opening: asyncio.Task[None]
@@ -139,11 +144,68 @@ class Control:
         """Return when workers accept connections and the table has been heard from the bus or taken over."""
         await self._healthy.wait()
 
+    async def drain(self) -> bool:
+        """End without a lost request: fail health checks, serve on for `drain_wait`, then finish what goes on.
+
+        False: some of it had to be cut after `drain_timeout`. To be followed by `stop`.
+        """
+        wait, limit = self.config.drain_wait, self.config.effective_drain_timeout
+        self.log.info("gorouter-draining", wait_seconds=wait, timeout_seconds=limit)
+        self.notifier.stopping("draining", wait + limit)
+        self.health.stopping("it drains")
+        await asyncio.sleep(wait)
+        began = time.monotonic()
+        by_itself = await self.keeper.stop(limit)
+        if not by_itself:
+            self.log.error("router.drain.timed-out", timeout_seconds=limit)
+        self.log.info("router.drained", took=round(time.monotonic() - began, 3))
+        return by_itself
+
+    async def reload(self, config: RouterConfig) -> None:
+        """Put another configuration in force. Raises StartError, and then nothing has changed.
+
+        Workers are replaced one by one, on their sockets; what the old ones have begun they finish.
+        """
+        fixed = fixed_differences(self.config, config)
+        if fixed:
+            keys = ", ".join(fixed)
+            raise StartError(f"{keys}: can't change by a reload; `router upgrade` puts it in force without a loss")
+        self.notifier.reloading()
+        certificates = Certificates(config, self.log, self._certificates_renewed)
+        settings = worker_settings(config, self.identity.ip)
+        check_strategy(config)
+        same_bus = (self.config.nats, self.config.nats_client_ping_interval) == (
+            config.nats,
+            config.nats_client_ping_interval,
+        )
+        self.config, self.certificates = config, certificates
+        self.registry.reconfigure(registry_settings(config))
+        self.static_routes.reconfigure(config.routes)
+        if not same_bus and self.bus is not None:
+            await self.bus.stop()
+            self._start_bus()
+        if settings != self.worker_settings:
+            self.worker_settings = settings
+            if not await self.keeper.replace_all(config.effective_drain_timeout):
+                self.log.error("workers-not-replaced", remedy="see what the workers wrote; the others serve as before")
+        self.reopen_logs()
+        self.certificates.warn_of_expiry()
+        self.log.info("configuration-reloaded")
+        self.notifier.ready(self._status_line())
+
+    async def leave(self) -> None:
+        """Make way for another control in this process: workers serve on and offer themselves to it."""
+        self.log.info("control-leaves", workers=self.keeper.listening)
+        if self.bus is not None:
+            await self.bus.stop()
+
     async def stop(self) -> None:
         """Stop: fast, in order, with `STOP_GRACE` seconds for requests in flight."""
         began = time.monotonic()
         self.log.info("router.stopping")
-        self.health.stopping()
+        self.notifier.stopping("stopping", STOP_GRACE)
+        if self.health.phase is not Phase.DEGRADED:
+            self.health.stopping()
         await self._to_stop.aclose()
         self.log.info("router.stopped", took=round(time.monotonic() - began, 3))
 
@@ -165,6 +227,7 @@ class Control:
         later(adoption.close)
         ports = {"http": (config.port, "port"), "https": (config.ssl_port, "ssl_port")}
         kinds = self.worker_settings.listeners
+        given = activated_sockets()
         addresses = [resolve(config.inet, ports[kind][0]) for kind in kinds]
         await adoption.gather(self.workers, addresses)
         listeners = [
@@ -174,7 +237,10 @@ class Control:
             later(each.close)
             for offer in adoption.offers:
                 each.adopt(offer.attach.slot, offer.listeners[number])
-            each.bind(max(self.workers, 1), shared=adoption.found)
+            if kinds[number] in given:
+                each.share(max(self.workers, 1), given[kinds[number]])
+            else:
+                each.bind(max(self.workers, 1), shared=adoption.found)
         bound = dict(zip(kinds, (each.address.port for each in listeners), strict=True))
         self.port, self.ssl_port = bound.get("http", 0), bound.get("https", 0)
 
@@ -198,7 +264,9 @@ class Control:
         self._to_stop.push_async_callback(self._stop_loops)
         self._repeat(TICK, self.figures.tick)
         self._repeat(config.publish_load_interval, self.observing.publish_load)
-        self._repeat(LOOK_INTERVAL, self.certificates.check)
+        self._repeat(LOOK_INTERVAL, lambda: self.certificates.check())
+        self._repeat(self.notifier.watchdog_interval, self.notifier.alive)
+        self._repeat(STATUS_INTERVAL, lambda: self.notifier.status(self._status_line()))
         self._repeat(config.prune_stale_droplets_interval, self._prune)
         self._opening = loop.create_task(self._open(taken_over, began))
         self._loops.append(self._opening)
@@ -232,7 +300,9 @@ class Control:
         taken_over = False
         self._to_stop.callback(self.run_dir.forget)
         if self.workers:
-            keeper = Keeper(loop, self.log, office, self.feed, self.in_flight, listeners, self.workers)
+            keeper = Keeper(
+                loop, self.log, office, self.feed, self.in_flight, listeners, self.workers, adoption.leaving
+            )
             self.keeper = keeper
             for offer in adoption.take():
                 await keeper.adopt(offer.attach.slot, offer.attach.lane, offer.pid, offer.connection, offer.received)
@@ -280,6 +350,7 @@ class Control:
         while not (listening := await self.keeper.begin(BEGIN_TIMEOUT)):
             self.log.error("no-worker-listens", port=self.port, remedy="see what the workers wrote")
         self.health.serving()
+        self.notifier.ready(self._status_line())
         self.log.info(
             "router.started",
             port=self.port,
@@ -362,6 +433,12 @@ class Control:
 
     def _prune(self) -> None:
         self.registry.prune(self.bus is None or self.bus.connected)
+
+    def _status_line(self) -> str:
+        """For `systemctl status`."""
+        routes, endpoints = len(self.registry), self.registry.addresses
+        health, workers = self.health.reason or "healthy", self.keeper.listening
+        return f"{health}: {routes} routes, {endpoints} endpoints, {workers} workers"
 
     def _varz(self) -> dict[str, Any]:
         return {

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Iterable
 from typing import Any
 
 from router.control.feed import Feed, SocketLink
@@ -98,7 +99,9 @@ class Keeper:
         in_flight: InFlight,
         listeners: list[Listeners],
         workers: int,
+        strangers: Iterable[WorkerState] = (),
     ) -> None:
+        """`strangers`: workers of an earlier control that only finish what they have begun; their lanes are taken."""
         self._loop = loop
         self._log = log
         self._office = office
@@ -106,6 +109,7 @@ class Keeper:
         self._in_flight = in_flight
         self._listeners = listeners
         self.seats = [Seat(slot) for slot in range(workers)]
+        self._strangers = list(strangers)
         self._all: set[WorkerHandle] = set()
         """Every process: in its seat, about to take one, or leaving."""
         self._begun = False
@@ -140,8 +144,12 @@ class Keeper:
             pass
         return self.listening
 
-    async def stop(self, grace: float) -> None:
-        """Close the ports, give requests in flight `grace` seconds, and return when no worker is left."""
+    async def stop(self, grace: float) -> bool:
+        """Close the ports, give requests in flight `grace` seconds, and return when no worker is left.
+
+        True: nothing had to be cut.
+        """
+        began = self._loop.time()
         self._stopping = True
         if self._watch is not None:
             self._watch.cancel()
@@ -153,7 +161,7 @@ class Keeper:
         for listeners in self._listeners:
             listeners.close()
         if not self._workers():
-            return
+            return True
         try:
             await asyncio.wait_for(self._all_gone.wait(), grace + PATIENCE)
         except TimeoutError:
@@ -161,6 +169,7 @@ class Keeper:
                 self._log.warn("worker-killed", slot=worker.seat.slot, pid=worker.process.pid, reason="too slow")
                 worker.process.kill()
             await self._all_gone.wait()
+        return self._loop.time() - began < grace
 
     def renew_settings(self) -> None:
         """The office gives out other settings now: tell every worker."""
@@ -169,7 +178,10 @@ class Keeper:
 
     def states(self) -> list[WorkerState]:
         """Which processes there are, for the next control."""
-        return [WorkerState(w.seat.slot, w.process.pid, w.process.started) for w in self._workers()]
+        return [
+            WorkerState(w.seat.slot, w.process.pid, w.process.started, w.lane, w.seat.worker is not w)
+            for w in self._workers()
+        ]
 
     @property
     def leaving(self) -> int:
@@ -272,7 +284,8 @@ class Keeper:
 
     def _spawn(self, seat: Seat) -> WorkerHandle | None:
         """A new process for a seat, which it does not take yet; None when the system has no room for it."""
-        free = set(range(LANES)).difference(self._lanes)
+        self._strangers = [state for state in self._strangers if state.alive]
+        free = set(range(LANES)).difference(self._lanes, (state.lane for state in self._strangers))
         if not free:
             self._log.error("worker-not-started", slot=seat.slot, error="too many leaving workers, wait for their end")
             return None

@@ -35,6 +35,7 @@ class Health:
         self._serving = False
         self._informed = not bus
         self._bus_lost_at: float | None = time.time() if bus else None
+        self._leaving = "it is stopping"
 
     @property
     def healthy(self) -> bool:
@@ -46,7 +47,7 @@ class Health:
         if self.phase is Phase.HEALTHY:
             return ""
         if self.phase is Phase.DEGRADED:
-            return "it is stopping"
+            return self._leaving
         if not self._informed:
             return self.bus_note
         return "it does not accept connections yet"
@@ -83,9 +84,10 @@ class Health:
         self._bus_lost_at = self._bus_lost_at or time.time()
         self._settle()
 
-    def stopping(self) -> None:
-        """From now on the router is degraded."""
+    def stopping(self, why: str = "it is stopping") -> None:
+        """From now on the router is degraded: balancers in front are to send nothing more."""
         self.phase = Phase.DEGRADED
+        self._leaving = why
         self._settle()
 
     def _settle(self) -> None:
@@ -94,12 +96,32 @@ class Health:
         self._on_change(self.state)
 
 
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
-"""A fast but orderly stop."""
+class Order(Enum):
+    """What control can be told by a signal."""
 
-LATER_SIGNALS = {
-    signal.SIGHUP: "reload the configuration",
-    signal.SIGUSR2: "upgrade the program",
-    signal.SIGQUIT: "drain",
+    STOP = "stop"
+    """Fast but orderly: requests in flight get a second."""
+    DRAIN = "drain"
+    """Fail health checks, wait, finish everything, then end."""
+    REOPEN = "reopen logs"
+    RELOAD = "reload"
+    """Read the configuration again and put it in force; reopens logs too."""
+    UPGRADE = "upgrade"
+    """Be replaced by the program as it is now installed; workers go on meanwhile."""
+
+
+_COMMON = {
+    signal.SIGTERM: Order.STOP,
+    signal.SIGINT: Order.STOP,
+    signal.SIGQUIT: Order.DRAIN,
+    signal.SIGHUP: Order.RELOAD,
+    signal.SIGUSR2: Order.UPGRADE,
 }
-"""What signals will mean that control only logs for now; their default would be to kill it."""
+SIGNALS = {
+    "gorouter": {**_COMMON, signal.SIGUSR1: Order.DRAIN},
+    "nginx": {**_COMMON, signal.SIGUSR1: Order.REOPEN},
+}
+"""Profile → signal → order (contract §8.9; docs/operating.md)."""
+
+EXIT_FORCED = 3
+"""Exit status of a drain that had to cut what was still going on at `drain_timeout`."""

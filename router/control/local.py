@@ -34,6 +34,7 @@ class LocalKeeper:
         in_flight: InFlight,
         listeners: list[Listeners],
     ) -> None:
+        self._loop = loop
         self._office = office
         self._feed = feed
         self._listeners = listeners
@@ -62,13 +63,20 @@ class LocalKeeper:
             pass
         return self.listening
 
-    async def stop(self, grace: float) -> None:
+    async def replace_all(self, grace: float) -> bool:
+        """There is one process only: the worker takes over the settings in force as far as it can."""
+        self.renew_settings()
+        return True
+
+    async def stop(self, grace: float) -> bool:
         """Close the ports, give requests in flight `grace` seconds, and return when the worker is done."""
+        began = self._loop.time()
         self._feed.remove(self._link)
         self.worker.stop(grace)
         for listeners in self._listeners:
             listeners.close()
         await asyncio.wait({self.worker.done})
+        return self._loop.time() - began < grace
 
     def renew_settings(self) -> None:
         """The office gives out other settings now: tell the worker."""

@@ -54,9 +54,13 @@ class Process:
         self._on_exit(self._how())
 
     def _how(self) -> str:
-        if self._child is None:
-            return "gone, status unknown: an earlier control had started it"
-        status = self._child.wait()
+        if self._child is not None:
+            status = self._child.wait()
+        else:
+            try:  # a child of ours it is when this process was another program before (an upgrade)
+                status = os.waitstatus_to_exitcode(os.waitpid(self.pid, os.WNOHANG)[1])
+            except ChildProcessError:
+                return "gone, status unknown: an earlier control had started it"
         return f"killed by {signal.Signals(-status).name}" if status < 0 else f"exited with status {status}"
 
 

@@ -178,6 +178,11 @@ class Registry:
         self.unregistrations: dict[str, int] = {}
         """Component → URIs unregistered."""
 
+    def reconfigure(self, settings: RegistrySettings) -> None:
+        """Other settings, from now on; what is in the table stays as it is until it is registered again."""
+        self._settings = settings
+        self._segments = _accepted_segments(settings)
+
     # -------------------------------------------------------- what is there
 
     def __len__(self) -> int:

@@ -261,6 +261,37 @@ def bus_tls(nats: Nats) -> ssl.SSLContext:
     return context
 
 
+FIXED = (
+    "port",
+    "ssl_port",
+    "inet",
+    "index",
+    "workers",
+    "run_dir",
+    "pid_file",
+    "local_route",
+    "status",
+    "prometheus",
+    "enable_ssl",
+    "disable_http",
+    "signals",
+    "publish_active_apps_interval",
+    "publish_load_interval",
+    "warm_start",
+    "fleet",
+    "prune_stale_droplets_interval",
+)
+"""Keys, or sections, that control reads once: a reload can't change them."""
+
+
+def fixed_differences(old: RouterConfig, new: RouterConfig) -> list[str]:
+    """Those of `FIXED` that differ, and `nats` where a bus comes or goes."""
+    found = [key for key in FIXED if hasattr(old, key) and getattr(old, key) != getattr(new, key)]
+    if (old.nats is None) != (new.nats is None):
+        found.append("nats")
+    return found
+
+
 def number_of_workers(config: RouterConfig) -> int:
     """How many worker processes there are to be; 0 = none, control serves. Raises StartError when they are too many."""
     if config.workers == "auto":

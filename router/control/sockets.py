@@ -83,6 +83,12 @@ class Listeners:
             self.close()
             raise StartError(_explained(self.address, self._key, error)) from error
 
+    def share(self, slots: int, sock: socket.socket) -> None:
+        """Have all slots listen on one socket that somebody else bound for us (socket activation)."""
+        self.address = Address(sock.family, *sock.getsockname()[:2])
+        for slot in range(slots):
+            self._sockets.setdefault(slot, sock.dup())
+
     def of(self, slot: int) -> socket.socket:
         """The socket of a slot; it stays ours, so pass on its descriptor or a copy."""
         return self._sockets[slot]

@@ -31,6 +31,10 @@ class WorkerState(msgspec.Struct, frozen=True):
     slot: int
     pid: int
     started: int
+    lane: int = 0
+    """Where it counts requests in flight."""
+    leaving: bool = False
+    """It only finishes what it has begun."""
 
     @property
     def alive(self) -> bool:
@@ -135,6 +139,22 @@ class RunDir:
         for name in ("status.json", CONTROL_SOCKET):
             (self.path / name).unlink(missing_ok=True)
         os.close(self._lock)
+
+
+def running_pid(run_dir: Path) -> int | None:
+    """The process that holds the lock of this `run_dir`; None when nobody does."""
+    try:
+        lock = os.open(run_dir / "lock", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        text = os.pread(lock, 32, 0).decode(errors="replace").strip()
+        return int(text) if text.isdecimal() else None
+    finally:
+        os.close(lock)
+    return None
 
 
 def load_status(run_dir: Path) -> StatusAccess | None:

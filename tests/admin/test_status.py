@@ -90,6 +90,8 @@ async def test_health(deprecated: bool) -> None:
         status, head, body = await h.ask("/health", method="POST")
         assert (status, body) == (503, "not connected to NATS\n")
         assert "cache-control: private, max-age=0\r\n" in head
+        assert (await h.ask("/readyz"))[0] == 503
+        assert (await h.ask("/healthz"))[0] == (503 if deprecated else 200)  # alive, which is all that it says
 
 
 @pytest.mark.parametrize(("deprecated", "status"), [(False, 200), (True, 404)])

@@ -38,7 +38,7 @@ def test_the_sample_file_holds_every_key_and_says_the_defaults() -> None:
     loaded = load(ROOT / "config/router.yml", {})
     assert loaded.config == RouterConfig()
     assert not loaded.warnings
-    unset = {"run_dir", "local_route"}
+    unset = {"run_dir", "local_route", "drain_timeout"}
     assert {key for key, origin in loaded.origins.items() if origin == "default"} == unset
     text = (ROOT / "config/router.yml").read_text()
     assert text.startswith("# yaml-language-server: $schema=router.schema.json\n")

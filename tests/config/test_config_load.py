@@ -137,8 +137,6 @@ def test_what_a_gorouter_yml_asks_for_in_vain(load_text: LoadText) -> None:
         "status.tls.port",
         "status.tls.certificate",
         "status.tls.key",
-        "drain_wait",
-        "drain_timeout",
         "logging.loggregator_enabled",
         "logging.metron_address",
         "route_services_secret",

@@ -29,7 +29,6 @@ DEFAULTS = {
     "nats.hosts": [{"hostname": "localhost", "port": 4222}],
     "nats.user": "",
     "nats.pass": "",
-    "nats_client_ping_interval": "20s",
     "start_response_delay_interval": "5s",
     "droplet_stale_threshold": "2m",
     "prune_stale_droplets_interval": "30s",
@@ -109,6 +108,7 @@ DEFAULTS = {
     "logging.disable_log_source_ip": False,
 }
 DIFFERENT_FROM_THE_GO_ROUTER = {
+    "nats_client_ping_interval": "3s",
     "backends.max_attempts": 3,
     "max_tls_version": "TLSv1.3",
     "client_cert_validation": "none",
@@ -118,6 +118,21 @@ DIFFERENT_FROM_THE_GO_ROUTER = {
     "logging.format.timestamp": "rfc3339",
 }
 OURS = {
+    "nats.token": "",
+    "nats.nkey_seed": "",
+    "nats.credentials": "",
+    "nats.tls_enabled": False,
+    "nats.ca_certs": "",
+    "nats.cert_chain": "",
+    "nats.private_key": "",
+    "warm_start.enabled": True,
+    "warm_start.snapshot_interval": "30s",
+    "fleet.enabled": True,
+    "fleet.interval": "2s",
+    "publish_active_apps_interval": "0s",
+    "drain_wait": "0s",
+    "drain_timeout": None,
+    "signals": "",
     "access_log.stdout": False,
     "access_log.format": "line",
     "access_log.buffer_bytes": 8388608,
