@@ -8,7 +8,7 @@ A *cell* is a bucket with the kind of the time in its upper bits, so that one di
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 _PARTS = 6  # bits: 64 parts per power of two
 _LARGEST = (1 << 32) - 1  # microseconds
@@ -41,16 +41,21 @@ def value(index: int) -> float:
 
 def percentile(counts: Mapping[int, int], q: float) -> float:
     """The value, in seconds, that the share `q` (0…1) of all samples does not exceed; 0.0 without samples."""
+    return percentiles(counts, (q,))[0]
+
+
+def percentiles(counts: Mapping[int, int], shares: Sequence[float]) -> list[float]:
+    """As `percentile`, for shares that rise."""
     total = sum(counts.values())
     if not total:
-        return 0.0
-    rank = q * total
+        return [0.0] * len(shares)
+    found: list[float] = []
     seen = 0
     for index in sorted(counts):
         seen += counts[index]
-        if seen >= rank:
-            return value(index)
-    return value(max(counts))
+        while len(found) < len(shares) and seen >= shares[len(found)] * total:
+            found.append(value(index))
+    return found + [value(max(counts))] * (len(shares) - len(found))
 
 
 def of_kind(cells: Mapping[int, int], kind: int) -> dict[int, int]:
