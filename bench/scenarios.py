@@ -55,6 +55,7 @@ SCENARIOS = {
     for scenario in (
         Scenario("small", "tiny GET, few headers"),
         Scenario("browser", "tiny GET with ten browser headers and a 400-byte cookie", headers=BROWSER_HEADERS),
+        download("1k", 1024, default=False),
         download("100k", 100 * 1024),
         download("10m", 10 * 1024 * 1024, default=False),
         Scenario("post", "POST of 10 KB, tiny answer", method="POST", body_bytes=10 * 1024, default=False),

@@ -31,6 +31,14 @@ HTTP = """
       proxy_set_header Connection "";
 {headers}
     }}
+    location = /ws {{
+      proxy_pass http://backend;
+      proxy_http_version 1.1;
+      proxy_set_header Host $http_host;
+      proxy_set_header Connection upgrade;
+      proxy_set_header Upgrade $http_upgrade;
+{headers}
+    }}
   }}
 """
 
