@@ -59,8 +59,8 @@ async def _serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
                 await reader.readexactly(int(length[1]))
             status, size = head.split(b" ", 2)[1].strip(b"/").split(b"/")
             writer.write(b"HTTP/1.1 %b X\r\nContent-Length: %b\r\n\r\n" % (status, size) + b"x" * int(size))
-    except (asyncio.IncompleteReadError, ConnectionError):
-        pass
+    except (asyncio.IncompleteReadError, asyncio.CancelledError, ConnectionError):
+        pass  # cancelled: the bench is over
     finally:
         writer.close()
 

@@ -79,37 +79,46 @@ def endpoint_fields(spec: EndpointSpec) -> tuple[bytes, bytes]:
     )
 
 
-def _attempt_seconds(ns: int) -> bytes:
-    return _seconds(ns) if ns >= 0 else b'"-"'
+_NONE, _ZERO = b'"-"', b"0.000000"
 
 
-def _backend_time(exchange: Any) -> int:
-    """Nanoseconds from the request's going out to the response's head, -1 when none came."""
+def _backend_time(exchange: Any) -> bytes:
+    """From the request's going out to the response's head."""
     if not exchange.head_at:
-        return -1
-    return int(exchange.head_at - (exchange.begun or exchange.dispatched) - exchange.dialled)
+        return _NONE
+    ns = exchange.head_at - (exchange.begun or exchange.dispatched) - exchange.dialled
+    return b"0.%06d" % (ns // 1000) if 0 <= ns < _SECOND else _seconds(ns)
 
 
-def _failed_attempts(exchange: Any) -> int:
+def _dial_time(exchange: Any) -> bytes:
+    if not exchange.head_at:
+        return _NONE
+    return _seconds(exchange.dialled) if exchange.dialled else _ZERO
+
+
+def _failed_attempts(exchange: Any) -> bytes:
     """Attempts but the one that gave the response."""
-    return int(exchange.attempt - 1 if exchange.head_at else exchange.attempt)
+    return b"%d" % (exchange.attempt - 1 if exchange.head_at else exchange.attempt)
+
+
+def _failed_attempts_time(exchange: Any) -> bytes:
+    if exchange.begun:
+        return _seconds(exchange.begun - exchange.dispatched)
+    return _ZERO if exchange.head_at else _NONE
 
 
 ATTEMPT_FIELDS: dict[str, Callable[[Any], bytes]] = {
-    "backend_time": lambda exchange: _attempt_seconds(_backend_time(exchange)),
-    "dial_time": lambda exchange: _attempt_seconds(exchange.dialled if exchange.head_at else -1),
-    "dns_time": lambda exchange: b'"-"',
-    "failed_attempts": lambda exchange: b"%d" % _failed_attempts(exchange),
-    "failed_attempts_time": lambda exchange: _attempt_seconds(
-        exchange.begun - exchange.dispatched if exchange.begun else 0 if exchange.head_at else -1
-    ),
-    "local_address": lambda exchange: quoted(exchange.local_address.encode()),
-    "tls_time": lambda exchange: (
-        b"0.000000" if exchange.head_at and exchange.endpoint and not exchange.endpoint.spec.tls else b'"-"'
-    ),
+    "backend_time": _backend_time,
+    "dial_time": _dial_time,
+    "dns_time": lambda exchange: _NONE,
+    "failed_attempts": _failed_attempts,
+    "failed_attempts_time": _failed_attempts_time,
+    "local_address": lambda exchange: b'"%b"' % (exchange.local_address.encode() or b"-"),
+    "tls_time": lambda exchange: _ZERO if exchange.head_at and not exchange.endpoint.spec.tls else _NONE,
 }
 """Fields about the attempts (contract §12.2). Names are looked up, and TLS is spoken, as part of `dial_time`; how long
 each of them took is not known."""
+_STATUS = [b"%d" % status if status else _NONE for status in range(1000)]
 
 
 class AccessLog:
@@ -122,6 +131,8 @@ class AccessLog:
         names = dict.fromkeys(name.lower() for name in (*settings.extra_headers_to_log, *_traced(settings)))
         self._extra = tuple((name.encode(), name.replace("-", "_").encode()) for name in names)
         self._fields = tuple((name, ATTEMPT_FIELDS[name]) for name in settings.access_log_fields)
+        self._makers = tuple(make for _, make in self._fields)
+        self._pattern = b"".join(b" %b:%%b" % name.encode() for name, _ in self._fields)
         self.notes_local_address = "local_address" in settings.access_log_fields
         self._line = self._json if settings.access_log_json else self._text
         self._sinks = _sinks(settings)
@@ -177,7 +188,7 @@ class AccessLog:
                 request.method,
                 target,
                 request.version,
-                b"%d" % exchange.status if exchange.status else b'"-"',
+                _STATUS[exchange.status],
                 exchange.bytes_in,
                 exchange.bytes_out,
                 referer,
@@ -197,7 +208,7 @@ class AccessLog:
         )
 
     def _attempt_fields(self, exchange: Any) -> bytes:
-        return b"".join([b" %b:%b" % (name.encode(), make(exchange)) for name, make in self._fields])
+        return self._pattern % tuple([make(exchange) for make in self._makers])
 
     def _extra_headers(self, exchange: Any) -> bytes:
         return b"".join([b" %b:%b" % (field, quoted(_sent(exchange, name))) for name, field in self._extra])

@@ -60,9 +60,14 @@ class Account:
         self.cells: dict[int, int] = defaultdict(int)
         self.bytes_in = 0
         self.bytes_out = 0
-        self.clients: dict[bytes, int] = defaultdict(int)
+        self.clients: dict[bytes, int] = {}
         self.failures = 0
         self.reason = ""
+
+    def add_client(self, client: bytes) -> None:
+        """The first request of a client; beyond `MAX_CLIENTS` it is not told apart."""
+        if len(self.clients) < MAX_CLIENTS:
+            self.clients[client] = 1
 
     def report(self, spec: EndpointSpec, state: tuple[str, str], failed_for: float) -> EndpointStats:
         """As control is told. `state`: of the endpoint, and why; `failed_for`: seconds for which it is passed over."""

@@ -43,9 +43,9 @@ from router.messages import (
 )
 from router.observe import access_log
 from router.observe.access_log import AccessLog, redacted
-from router.observe.accounts import LOOKUP_STEP, LOOKUP_STEPS, MAX_CLIENTS, MAX_FAILURES, Account, kind_of
+from router.observe.accounts import LOOKUP_STEP, LOOKUP_STEPS, MAX_FAILURES, Account, kind_of
 from router.observe.counters import COUNT, RESPONSE_CLASSES, Counter
-from router.observe.histogram import BACKEND, DIAL, ROUTER, bucket
+from router.observe.histogram import BACKEND, BACKEND_CELLS, DIAL, FAST, ROUTER, ROUTER_CELLS, TOTAL_CELLS, bucket
 from router.observe.log import Log
 from router.proxy.attempts import TIMED_OUT, Failure
 from router.proxy.backend_h1 import CLOSE, BackendH1
@@ -455,22 +455,26 @@ class Plane:
             self.counters[slot] += 1
             account = endpoint.account or self._open_account(endpoint)
             account.classes[slot - _FIRST_CLASS] += 1
-            clients = account.clients
-            if (client := exchange.client) in clients or len(clients) < MAX_CLIENTS:
-                clients[client] += 1
+            try:
+                account.clients[exchange.client] += 1
+            except KeyError:
+                account.add_client(exchange.client)
             account.bytes_in += exchange.bytes_in
             account.bytes_out += exchange.bytes_out
             received = exchange.received
             dispatched = exchange.dispatched
             cells = account.cells
-            cells[bucket((ended - received) // 1000)] += 1
-            cells[ROUTER + bucket((dispatched - received) // 1000)] += 1
+            took = (ended - received) // 1000
+            cells[TOTAL_CELLS[took] if 0 <= took < FAST else bucket(took)] += 1
+            took = (dispatched - received) // 1000
+            cells[ROUTER_CELLS[took] if 0 <= took < FAST else ROUTER + bucket(took)] += 1
             if exchange.head_at:
-                spent = exchange.head_at - (exchange.begun or dispatched)
+                took = exchange.head_at - (exchange.begun or dispatched)
                 if exchange.dialled:
                     cells[DIAL + bucket(exchange.dialled // 1000)] += 1
-                    spent -= exchange.dialled
-                cells[BACKEND + bucket(spent // 1000)] += 1
+                    took -= exchange.dialled
+                took //= 1000
+                cells[BACKEND_CELLS[took] if 0 <= took < FAST else BACKEND + bucket(took)] += 1
         if exchange.router_error:
             self._account_failure(exchange, ended)
         if b";" in exchange.request.target and not exchange.router_error:
@@ -516,7 +520,7 @@ class Plane:
 
     def looked_up(self, ns: int) -> None:
         """A route was looked up in this time."""
-        self._lookups[min(ns // LOOKUP_STEP, LOOKUP_STEPS)] += 1
+        self._lookups[0 if ns < LOOKUP_STEP else min(ns // LOOKUP_STEP, LOOKUP_STEPS)] += 1
         self._lookup_ns += ns
 
     def reopen_log(self) -> None:
