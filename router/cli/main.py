@@ -208,6 +208,14 @@ def upgrade(config: ConfigFile = None) -> None:
 
 
 @app.command()
+def plugins(json: Json = False) -> None:
+    """List the balancing strategies that are installed."""
+    from router.cli.plugins import plugins
+
+    raise typer.Exit(plugins(json))
+
+
+@app.command()
 def version() -> None:
     """Show the version."""
     from router.cli.version import version
