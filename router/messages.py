@@ -169,7 +169,15 @@ class DropRoute(msgspec.Struct, array_like=True, tag="d", gc=False):
     id: int
 
 
-TableOp = PutEndpoint | DropEndpoint | PutPool | DropPool | PutRoute | DropRoute
+class SetHealth(msgspec.Struct, array_like=True, tag="y", gc=False):
+    """Active checks find endpoint `id` unfit for route `key`, for this reason; "" = well again."""
+
+    key: str
+    id: int
+    reason: str
+
+
+TableOp = PutEndpoint | DropEndpoint | PutPool | DropPool | PutRoute | DropRoute | SetHealth
 
 
 # ---------------------------------------------------------------- settings of a worker

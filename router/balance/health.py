@@ -289,6 +289,8 @@ class Watch:
 
     def _judge(self, ward: Ward) -> None:
         rules = self.rules
+        if not rules.enabled:
+            return
         now = self._loads.now
         pool = ward.pool
         inside: list[tuple[Endpoint, Record]] = []

@@ -272,6 +272,8 @@ ForwardedClientCert = Annotated[
     Literal["always_forward", "forward", "sanitize_set"],
     Kind("`always_forward`, `forward` or `sanitize_set`", text=True),
 ]
+CheckType = Annotated[Literal["tcp", "http"], Kind("`tcp` or `http`", text=True)]
+UrlPath = Annotated[str, StringConstraints(pattern=r"^/[\x21-\x7e]*$"), Kind("a path that begins with `/`", text=True)]
 ZonePreference = Annotated[Literal["none", "locally-optimistic"], Kind("`none` or `locally-optimistic`", text=True)]
 Positive = Annotated[int, Field(strict=True, ge=1, le=2**31), Kind("a whole number, 1 or more")]
 Networks = Annotated[

@@ -19,6 +19,7 @@ from pydantic import Field, SecretStr
 from router.config.error_template import template_problems
 from router.config.kinds import (
     Address,
+    CheckType,
     CipherSuites,
     ClientCertValidation,
     CookieNames,
@@ -53,6 +54,7 @@ from router.config.kinds import (
     TenantId,
     Text,
     Texts,
+    UrlPath,
     Workers,
     ZonePreference,
 )
@@ -216,6 +218,29 @@ class Ejection(Section):
     """Most backends of a route, in percent, that judgement may put out. If active checks put out more, all are used."""
 
 
+class HealthCheck(Section):
+    """Active checks of the backends of some routes."""
+
+    routes: Texts = []
+    """Routes as they are registered, such as `app.example.com/path`; `*.example.com` means all hosts below. Empty =
+    all."""
+    type: CheckType = "tcp"
+    """`tcp`: a connection is accepted; `http`: a GET is answered with 200 to 399."""
+    path: UrlPath = "/"
+    """What is asked for with `http`."""
+    interval: Duration = Field(default=10.0, gt=0)
+    """Time between two checks of a backend; each comes up to a tenth sooner or later."""
+    timeout: Duration = Field(default=2.0, gt=0)
+    """Longest time of a check."""
+    unhealthy_after: Positive = 3
+    """Failed checks in a row after which a backend is used no more."""
+    healthy_after: Positive = 2
+    """Good checks in a row after which it is used again."""
+
+
+HealthChecks = Annotated[list[HealthCheck], Kind("a list of checks")]
+
+
 class Backends(Section):
     """Limits that hold for each backend."""
 
@@ -243,6 +268,8 @@ class Backends(Section):
     slow_start: Duration = 0.0
     """Time in which a new or returned backend comes up to its full share of requests; 0 = at once."""
     ejection: Ejection = Ejection()
+    health_checks: HealthChecks = []
+    """Active checks, none unless asked for. For each route the first entry that names it holds."""
     cert_chain: Pem = ""
     """Certificate that is shown to backends which ask for one: PEM text, or the path of a file."""
     private_key: SecretPem = SecretStr("")

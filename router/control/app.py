@@ -31,6 +31,7 @@ from router.control.bus.registrations import Registration
 from router.control.certificates import LOOK_INTERVAL, Certificates
 from router.control.errors import StartError
 from router.control.feed import Feed
+from router.control.health_checks import HealthChecks
 from router.control.keeper import Keeper
 from router.control.lifecycle import Health, Phase
 from router.control.local import LocalKeeper
@@ -247,7 +248,9 @@ class Control:
         block = in_flight.create() if adoption.block is None else adoption.block
         later(os.close, block)
         self.in_flight = InFlight(block, workers=max(self.workers, 1))
-        self.feed = Feed(loop, lambda: self.registry.snapshot())
+        self.feed = Feed(loop, lambda: self.registry.snapshot(), lambda: self.health_checks.standing())
+        self.health_checks = HealthChecks(config.backends.health_checks, self.feed.publish, self.log)
+        self._to_stop.push_async_callback(self.health_checks.stop)
         self.registry = Registry(
             registry_settings(config),
             self._table_changed,
@@ -398,6 +401,7 @@ class Control:
     def _table_changed(self, ops: list[TableOp]) -> None:
         self.figures.directory.apply(ops)
         self.feed.publish(ops)
+        self.health_checks.apply(ops)
 
     def reopen_logs(self) -> None:
         """The access log's file was moved away: workers go on with a new one."""

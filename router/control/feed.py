@@ -45,8 +45,15 @@ class Link(Protocol):
 class Feed:
     """All links. `snapshot` gives the operations that make the whole table of this moment."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, snapshot: Callable[[], Iterable[TableOp]]) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        snapshot: Callable[[], Iterable[TableOp]],
+        standing: Callable[[], Iterable[TableOp]] = tuple,
+    ) -> None:
+        """`standing` gives operations that a worker needs besides, once the whole table is in force."""
         self._loop = loop
+        self._standing = standing
         self._snapshot = snapshot
         self._links: set[Link] = set()
         self._gathered: list[TableOp] = []
@@ -70,6 +77,9 @@ class Feed:
         self._flush()  # what is gathered is in the snapshot already: for the others only
         link.send_table(_table_frames(list(self._snapshot())))
         self._links.add(link)
+        standing = list(self._standing())
+        for start in range(0, len(standing), CHUNK):
+            link.send(frame(Delta(standing[start : start + CHUNK])))
 
     def remove(self, link: Link) -> None:
         """No more changes for this link."""

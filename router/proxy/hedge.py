@@ -8,7 +8,7 @@ have no body are hedged, once, on another endpoint, and out of the retry budget.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from router.proxy.attempts import IDEMPOTENT, Failure
 from router.proxy.connections import Connections, dial
@@ -25,22 +25,19 @@ if TYPE_CHECKING:
 class Hedge:
     """The second attempt of `exchange`, at `endpoint`."""
 
-    __slots__ = ("_dialling", "_over", "backend", "endpoint", "exchange", "lines", "plane", "request", "takes_trailers")
-
-    request_done = True
-    request_trailers: HeaderList = []
-    upgrade = b""
+    __slots__ = ("_dialling", "_over", "backend", "endpoint", "exchange", "plane")
 
     def __init__(self, exchange: Exchange, endpoint: Endpoint) -> None:
         self.exchange = exchange
         self.endpoint = endpoint
         self.plane: Plane = exchange.plane
-        self.request = exchange.request
-        self.lines = exchange.lines
-        self.takes_trailers = exchange.takes_trailers
         self.backend: Backend | None = None
         self._dialling: asyncio.Task[None] | None = None
         self._over = False
+
+    def __getattr__(self, name: str) -> Any:
+        """What a backend wants to know of the request is the exchange's."""
+        return getattr(self.exchange, name)
 
     def start(self) -> None:
         """Begin the attempt."""

@@ -220,7 +220,9 @@ class Plane:
 
     def new_table(self) -> RouteTable:
         """An empty table, to be filled and then put in force with `swap_table`."""
-        return RouteTable(self.loads, self.make_strategy)
+        table = RouteTable(self.loads, self.make_strategy)
+        table.on_health = self.watch.check_result
+        return table
 
     def swap_table(self, table: RouteTable) -> None:
         """Put `table` in force in one step; connections and failure marks of the old one are taken over."""

@@ -22,6 +22,7 @@ from router.messages import (
     PutPool,
     PutRoute,
     RouteOptions,
+    SetHealth,
     TableOp,
 )
 from router.table.endpoint import Endpoint, Loads
@@ -49,6 +50,8 @@ class RouteTable:
         self.endpoints: dict[int, Endpoint] = {}
         self.loads = loads
         self._make_strategy = make_strategy
+        self.on_health: Callable[[Pool, Endpoint, str], None] = lambda pool, endpoint, reason: None
+        """Hears what active checks say of an endpoint of a pool."""
         self._appliers: dict[type, Callable[[Any], None]] = {
             PutEndpoint: self._put_endpoint,
             DropEndpoint: self._drop_endpoint,
@@ -56,6 +59,7 @@ class RouteTable:
             DropPool: self._drop_pool,
             PutRoute: self._put_route,
             DropRoute: self._drop_route,
+            SetHealth: self._set_health,
         }
 
     # ------------------------------------------------------------ look-up
@@ -126,6 +130,12 @@ class RouteTable:
         pool = self.pools.get(op.key)
         if pool is not None:
             pool.drop(op.id)
+
+    def _set_health(self, op: SetHealth) -> None:
+        pool = self.pools.get(op.key)
+        endpoint = self.endpoints.get(op.id)
+        if pool is not None and endpoint is not None:
+            self.on_health(pool, endpoint, op.reason)
 
     def _node(self, key: str) -> Node:
         """The node of a route key, made with all that leads to it."""

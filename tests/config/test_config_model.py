@@ -163,6 +163,7 @@ OURS = {
     "backends.ejection.shortest": "500ms",
     "backends.ejection.longest": "2.5s",
     "backends.ejection.max_share": 50,
+    "backends.health_checks": [],
     "client_body_timeout": "1m",
     "client_send_timeout": "1m",
     "max_connections": 0,
