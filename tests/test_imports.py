@@ -48,7 +48,8 @@ MAY_IMPORT = {
     "control": DATA_PLANE | CONTROL_SIDE,
     "registrar": {"config", "observe"},
     "demo": set(),
-    "cli": DATA_PLANE | CONTROL_SIDE | {"demo", "registrar"},
+    "simulate": SHARED | {"balance", "in_flight"},
+    "cli": DATA_PLANE | CONTROL_SIDE | {"demo", "registrar", "simulate"},
 }
 """Every layer may import itself."""
 

@@ -208,6 +208,38 @@ def upgrade(config: ConfigFile = None) -> None:
 
 
 @app.command()
+def simulate(
+    strategy: Annotated[list[str] | None, typer.Option(metavar="NAME", help="May be repeated; else all.")] = None,
+    endpoints: Annotated[int, typer.Option(min=1, max=10_000, help="Backends.")] = 10,
+    slow: Annotated[int, typer.Option(min=0, help="How many of them are slow.")] = 1,
+    slow_factor: Annotated[float, typer.Option(min=1, help="How many times slower these are.")] = 10.0,
+    dead: Annotated[int, typer.Option(min=0, help="How many refuse every connection.")] = 0,
+    concurrency: Annotated[int, typer.Option(min=1, help="Requests that a backend works on at once.")] = 8,
+    service: Annotated[
+        str, typer.Option(help="Service times: constant, exponential, lognormal or pareto.")
+    ] = "lognormal",
+    mean_ms: Annotated[float, typer.Option(min=0.001, help="Mean service time of a well backend.")] = 50.0,
+    load: Annotated[float, typer.Option(min=0.001, max=10, help="Share of what well backends could do.")] = 0.6,
+    burst: Annotated[float, typer.Option(min=0.1, help="Load for 1 s of every 5 s, times the load.")] = 1.0,
+    requests: Annotated[int, typer.Option(min=1, max=10_000_000, help="Requests to send.")] = 20_000,
+    seed: Annotated[int, typer.Option(help="Equal seeds give equal results.")] = 1,
+    replay: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Send the requests of an access log instead, when they came.")
+    ] = None,
+    plot: Annotated[str | None, typer.Option(metavar="FILE", help="Write a picture (needs router[simulate]).")] = None,
+    json: Json = False,
+) -> None:
+    """Compare balancing strategies in a simulation that uses the router's own code."""
+    from router.cli.simulate import simulate
+    from router.simulate.scenario import Scenario
+
+    scenario = Scenario(
+        endpoints, slow, slow_factor, dead, concurrency, service, mean_ms / 1000, load, burst, requests, seed
+    )
+    raise typer.Exit(simulate(scenario, strategy or (), replay, plot, json))
+
+
+@app.command()
 def plugins(json: Json = False) -> None:
     """List the balancing strategies that are installed."""
     from router.cli.plugins import plugins
