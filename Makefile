@@ -10,10 +10,10 @@ INSTALLED := $(VENV)/.installed
 EXTRAS := dev,embedded
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test fuzz lint bench clean
+.PHONY: help demo run test fuzz lint bench bench-control clean
 
 help: ## Show the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(INSTALLED) ## A working system on this machine: NATS, two apps, the router
 	@$(BIN)/router demo $(ARGS)
@@ -34,6 +34,9 @@ lint: $(INSTALLED) ## Style and types: ruff, mypy --strict
 
 bench: $(INSTALLED) ## CPU per request, next to nginx, HAProxy and others (needs nginx and wrk)
 	@$(BIN)/python -m bench $(ARGS)
+
+bench-control: $(INSTALLED) ## What registrations cost, over a real nats-server
+	@$(BIN)/python -m bench.control $(ARGS)
 
 clean: ## Remove .venv and all caches
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info

@@ -15,7 +15,7 @@ PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglo
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
 _HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 _FILE = re.compile(r"`((?:router|tests|docs|config|bench|\.ci)/[\w./-]+)`")
-_MAKE = re.compile(r"\bmake ([a-z]+)")
+_MAKE = re.compile(r"\bmake ([a-z]+(?:-[a-z]+)*)")
 _COMMAND = re.compile(r"^router ([a-z]+)", re.MULTILINE)
 _CODE = re.compile(r"`([^`\n]+)`|^    (.+)$", re.MULTILINE)
 """Code spans, and lines of indented blocks."""
@@ -48,7 +48,7 @@ def test_files_that_are_named_exist(page: Path) -> None:
 
 @on_every_page
 def test_make_targets_and_commands_exist(page: Path) -> None:
-    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     in_code = "\n".join(span or line for span, line in _CODE.findall(page.read_text()))
     assert set(_MAKE.findall(in_code)) <= targets
     commands = {command.name or command.callback.__name__ for command in app.registered_commands if command.callback}

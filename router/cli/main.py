@@ -169,6 +169,14 @@ def failures(
 
 
 @app.command()
+def fleet(config: ConfigFile = None, json: Json = False) -> None:
+    """Show all routers on the bus, and where their tables differ."""
+    from router.cli.fleet import fleet
+
+    raise typer.Exit(fleet(config, json))
+
+
+@app.command()
 def demo(
     port: Annotated[int, typer.Option(help="HTTP port.")] = 8081,
     status_port: Annotated[int, typer.Option(help="Port of health and status.")] = 8080,

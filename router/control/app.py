@@ -36,7 +36,7 @@ from router.control.keeper import Keeper
 from router.control.lifecycle import Health, Phase
 from router.control.local import LocalKeeper
 from router.control.observing import Observing
-from router.control.registry import Registry
+from router.control.registry import Registry, Repeat
 from router.control.settings import (
     bus_settings,
     check_strategy,
@@ -46,6 +46,7 @@ from router.control.settings import (
     status_credentials,
     worker_settings,
 )
+from router.control.sharing import Sharing
 from router.control.sockets import Listeners, resolve
 from router.control.state import PidFile, RunDir, StatusAccess
 from router.control.static_routes import StaticRoutes
@@ -94,6 +95,7 @@ class Control:
         self.bus: Bus | None = None
         self.active_apps: ActiveApps | None = None
         self._component: Component | None = None
+        self._sharing: Sharing | None = None
         self.run_dir: RunDir
         self.in_flight: InFlight
         self.feed: Feed
@@ -335,6 +337,7 @@ class Control:
             self.log,
             on_register=self._register,
             on_unregister=self._unregister,
+            on_repeat=lambda repeat, heard: self.registry.refresh(repeat, heard),
             on_change=self._bus_changed,
         )
         status = self.config.status
@@ -343,6 +346,22 @@ class Control:
         if self.config.publish_active_apps_interval > 0:
             self.active_apps = ActiveApps(self.bus.post)
             self._repeat(self.config.publish_active_apps_interval, self.active_apps.publish)
+        config = self.config
+        self._sharing = Sharing(
+            config,
+            self.identity,
+            self.bus,
+            self.registry,
+            self.run_dir.path,
+            self.port or self.ssl_port,
+            self.log,
+            ready=lambda: self.health.healthy,
+        )
+        self._to_stop.push_async_callback(self._sharing.stop)
+        if config.warm_start.enabled:
+            self._repeat(config.warm_start.snapshot_interval, self._sharing.save)
+        if self._sharing.fleet is not None:
+            self._repeat(config.fleet.interval, self._sharing.fleet.announce)
         self._to_stop.push_async_callback(self.bus.stop)
         self.bus.start()
 
@@ -365,8 +384,14 @@ class Control:
         )
 
     async def _let_table_fill(self) -> None:
-        """Everybody registers when the bus is there; without it nothing is gained by waiting longer."""
-        if self.bus is None:
+        """A table of our own past or of another router is there at once; else everybody registers over the bus.
+
+        Without the bus nothing is gained by waiting longer.
+        """
+        if self.bus is None or self._sharing is None:
+            return
+        if await self._sharing.load():
+            self.health.table_taken_over()
             return
         delay = self.config.start_response_delay_interval
         try:
@@ -375,7 +400,8 @@ class Control:
         except TimeoutError:
             self.log.warn("serving-without-nats", servers=self.bus.servers, error=self.bus.last_error)
             return
-        await asyncio.sleep(delay)
+        if not await self._sharing.fetched():
+            await asyncio.sleep(delay)
 
     def _repeat(self, interval: float, work: Callable[[], None]) -> None:
         """Do this every `interval` seconds; 0 or less = never."""
@@ -422,6 +448,8 @@ class Control:
             self.registry.listening_since = time.monotonic()
             if self._component is not None:
                 self._component.announce()
+            if self._sharing is not None:
+                self._sharing.bus_gained()
         else:
             self.health.bus_lost()
 
@@ -429,8 +457,8 @@ class Control:
         self.worker_settings = msgspec.structs.replace(self.worker_settings, front_tls=front, backend_tls=back)
         self.keeper.renew_settings()
 
-    def _register(self, told: Registration, heard: float) -> None:
-        self.registry.register(told.spec, told.uris, heard)
+    def _register(self, told: Registration, heard: float) -> Repeat | None:
+        return self.registry.register(told.spec, told.uris, heard)
 
     def _unregister(self, told: Registration, heard: float) -> None:
         self.registry.unregister(told.spec.host, told.spec.port, told.uris, told.spec.isolation_segment, heard)

@@ -18,10 +18,8 @@ heard after something is always stamped after it (docs/consistency.md).
 from __future__ import annotations
 
 import math
-import sys
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
-from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -44,6 +42,7 @@ from router.messages import (
 )
 from router.observe.log import Log
 from router.table.digest import TableDigest, bucket_of, entry_digest
+from router.table.interned import interned
 from router.table.uri import context_path, host_of, route_key
 
 Sink = Callable[[list[TableOp]], None]
@@ -55,8 +54,6 @@ MARGIN = 1.0
 _AFTER = 1e-6
 """Seconds between two things of which one is known to be the later."""
 _DEAD = -math.inf
-_MOST_PAIRS = 100_000
-"""Tags of which one copy is kept for all endpoints."""
 
 
 class RegistrySettings(msgspec.Struct, frozen=True):
@@ -134,6 +131,10 @@ class _Pool:
         )
 
 
+Repeat = tuple[tuple[_Entry, _Endpoint], ...]
+"""A registration as it stands in the table, for when it is repeated."""
+
+
 class Registry:
     """Routes, pools and endpoints of this router."""
 
@@ -164,7 +165,6 @@ class Registry:
         self._empty: dict[str, str] = {}  # keys of pools that wait for `empty_pool_timeout`, and why they are empty
         self._tombstones = Tombstones(settings.stale_threshold + MARGIN)
         self._unfit = Tombstones(settings.stale_threshold + MARGIN)  # by this router's own judgement
-        self._pairs: dict[tuple[str, str], tuple[str, str]] = {}
         self._suspended = False
         self._static: set[tuple[str, str]] = set()  # (route key, address) of static entries
         self._updated: float | None = None
@@ -259,14 +259,18 @@ class Registry:
 
     # -------------------------------------------------------- coming
 
-    def register(self, spec: EndpointSpec, uris: Iterable[str], heard: float | None = None) -> None:
-        """An endpoint says that it serves `uris` (contract §2.4). `heard` is when by this clock; None = now."""
+    def register(self, spec: EndpointSpec, uris: Iterable[str], heard: float | None = None) -> Repeat | None:
+        """An endpoint says that it serves `uris` (contract §2.4). `heard` is when by this clock; None = now.
+
+        Gives what `refresh` takes when the same is said again; None if that needs another look.
+        """
         if self._segments is not None and spec.isolation_segment not in self._segments:
-            return
+            return None
         spec = self._clamped(spec)
         now = self._updated = self._clock() if heard is None else heard
         address = spec.address
         ops: list[TableOp] = []
+        same: list[_Entry] | None = [] if spec.options is None else None
         for uri in uris:
             key = route_key(uri)
             pool = self._pools.get(key)
@@ -275,9 +279,12 @@ class Registry:
                 self._count(spec, "unmodified")
                 if now > entry.refreshed:
                     entry.refreshed = now
+                if same is not None:
+                    same.append(entry)
                 if spec.options is not None:
                     self._heed(pool, spec.options, ops)
                 continue
+            same = None
             if entry is not None and entry.endpoint.spec.source:
                 continue
             self._count(spec, "added" if entry is None else "updated")
@@ -286,6 +293,18 @@ class Registry:
             self._put(pool, entry, spec, address, self._revived(key, address, now), ops)
         if ops:
             self._sink(ops)
+        return tuple((entry, entry.endpoint) for entry in same) if same else None
+
+    def refresh(self, repeat: Repeat, heard: float) -> bool:
+        """The registration that gave this is repeated; False if the table has changed: then it must be read again."""
+        for entry, endpoint in repeat:
+            if entry.endpoint is not endpoint or entry.refreshed == _DEAD:
+                return False
+        for entry, _ in repeat:
+            if heard > entry.refreshed:
+                entry.refreshed = heard
+        self._updated = heard
+        return True
 
     def _count(self, spec: EndpointSpec, action: str) -> None:
         """A registration of one URI (contract §11.5 `registry_message`)."""
@@ -439,7 +458,7 @@ class Registry:
         while endpoint is not None and endpoint.spec != spec:
             endpoint = endpoint.other
         if endpoint is None:
-            spec = self._shared(spec)
+            spec = interned(spec)
             if newest is not None:
                 slot, address = newest.slot, newest.address
             elif slot is None:
@@ -466,30 +485,6 @@ class Registry:
             del self._endpoints[endpoint.address]
             self._slots.give_back(endpoint.slot)
         ops.append(DropEndpoint(endpoint.id))
-
-    def _shared(self, spec: EndpointSpec) -> EndpointSpec:
-        """The same with one copy in memory of what many endpoints, or many fields of one, have in common."""
-        share = sys.intern
-        return msgspec.structs.replace(
-            spec,
-            host=share(spec.host),
-            protocol=share(spec.protocol),
-            app=share(spec.app),
-            instance_id=share(spec.instance_id),
-            instance_index=share(spec.instance_index),
-            server_cert_domain_san=share(spec.server_cert_domain_san),
-            isolation_segment=share(spec.isolation_segment),
-            availability_zone=share(spec.availability_zone),
-            route_service_url=share(spec.route_service_url),
-            options=spec.options and _one_of(spec.options),
-            tags=spec.tags and tuple([self._pair(share(name), share(value)) for name, value in spec.tags]),
-        )
-
-    def _pair(self, name: str, value: str) -> tuple[str, str]:
-        if len(self._pairs) >= _MOST_PAIRS:
-            self._pairs.clear()  # those in use live on, later ones are only not the same
-        pair = name, value
-        return self._pairs.setdefault(pair, pair)
 
     # -------------------------------------------------------- going
 
@@ -755,11 +750,6 @@ def _wildcards(host: str) -> Iterator[str]:
 
 def _ages_alike(one: EndpointSpec, other: EndpointSpec) -> bool:
     return (one.tls, one.stale_after, one.source) == (other.tls, other.stale_after, other.source)
-
-
-@lru_cache(maxsize=1024)
-def _one_of(options: RouteOptions) -> RouteOptions:
-    return options
 
 
 def _about(key: str, spec: EndpointSpec) -> dict[str, Any]:

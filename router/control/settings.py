@@ -8,6 +8,7 @@ from __future__ import annotations
 import secrets
 import ssl
 from functools import partial
+from importlib import metadata
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 
@@ -19,6 +20,7 @@ from router.config.kinds import split_address
 from router.config.model import Nats, RouterConfig
 from router.config.pem import PemError, read_pair, read_pem, subject_key
 from router.control.bus.client import BusSettings
+from router.control.bus.fleet import About
 from router.control.errors import StartError
 from router.control.registry import RegistrySettings
 from router.in_flight import LANES
@@ -241,6 +243,21 @@ def bus_settings(config: RouterConfig) -> BusSettings | None:
         tls=partial(bus_tls, nats) if nats.tls_enabled else None,
         ping_interval=config.nats_client_ping_interval,
     )
+
+
+def fleet_about(config: RouterConfig, id: str, host: str) -> About:
+    """What this router says of itself to others; `host` is where it serves."""
+    try:
+        version = metadata.version("router")
+    except metadata.PackageNotFoundError:
+        version = "unknown"
+    parts = [
+        config.routing_table_sharding_mode,
+        *sorted(config.isolation_segments),
+        f"{config.droplet_stale_threshold:g}s",
+        "http2" if config.enable_http2 else "http1",
+    ]
+    return About(id, version, host, " ".join(parts))
 
 
 def bus_tls(nats: Nats) -> ssl.SSLContext:

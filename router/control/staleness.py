@@ -8,6 +8,7 @@ endpoint is once per time to live.
 
 from __future__ import annotations
 
+import math
 from itertools import chain
 from typing import Generic, Protocol, TypeVar
 
@@ -34,7 +35,7 @@ class Wheel(Generic[Item]):
 
     def __init__(self) -> None:
         self._buckets: dict[int, list[Item]] = {}
-        self._floor = 0.0
+        self._floor = -math.inf
 
     def refresh_all(self, now: float) -> None:
         """Whatever there is counts as refreshed at `now`; what entries say of themselves stays as it is."""

@@ -26,6 +26,7 @@ from router.messages import (
     TableOp,
 )
 from router.table.endpoint import Endpoint, Loads
+from router.table.interned import interned
 from router.table.pool import Pool
 
 StrategyMaker = Callable[[str, RouteOptions], Any]
@@ -97,7 +98,7 @@ class RouteTable:
             appliers[type(op)](op)
 
     def _put_endpoint(self, op: PutEndpoint) -> None:
-        self.endpoints[op.id] = Endpoint(op.id, op.slot, op.spec, self.loads)
+        self.endpoints[op.id] = Endpoint(op.id, op.slot, interned(op.spec), self.loads)
 
     def _drop_endpoint(self, op: DropEndpoint) -> None:
         endpoint = self.endpoints.pop(op.id, None)

@@ -15,7 +15,7 @@ import asyncio
 import ssl
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from router.control.bus.connection import Connection
 from router.control.bus.identity import Identity
 from router.control.bus.inbox import Inbox
 from router.control.bus.registrations import Malformed, Registration, read
+from router.control.bus.repeats import Repeats
 from router.observe.log import Limiter, Log
 
 PENDING_MESSAGES = 100_000
@@ -47,7 +48,7 @@ LOGGED_PAYLOAD = 1024
 _MOST_POSTS = 10_000
 _NEVER = 365 * 86400
 
-Heard = Callable[[Registration, float], None]
+Heard = Callable[[Registration, float], Any]
 Listener = Callable[[Msg], Awaitable[None]]
 
 
@@ -77,10 +78,13 @@ class Bus:
         *,
         on_register: Heard,
         on_unregister: Heard,
+        on_repeat: Callable[[Any, float], bool] = lambda token, heard: False,
         on_change: Callable[[bool], None] = lambda connected: None,
     ) -> None:
         """Handlers of registrations get with each the monotonic second at which it was read.
 
+        What `on_register` gives goes to `on_repeat` when the same message comes again; if that says False, it is read
+        anew, as it is after None.
         `on_change` hears of every loss (False) and gain (True) of the connection.
         """
         self._settings = settings
@@ -88,11 +92,14 @@ class Bus:
         self._log = log.component("nats")
         self._subscriber_log = log.component("subscriber")
         self._handlers = {"router.register": on_register, "router.unregister": on_unregister}
+        self._on_repeat = on_repeat
+        self._repeats = Repeats()
         self._on_change = on_change
         self._direct: dict[int, tuple[str, Heard]] = {}  # by number of subscription
         self._listeners: list[tuple[str, str, Listener]] = [("router.greet", "", self._greeted)]
         self._connection: Connection | None = None
         self._closed = asyncio.Event()
+        self._stopping = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._posts: asyncio.Queue[tuple[str, bytes]] = asyncio.Queue(_MOST_POSTS)
         self._inbox = Inbox(asyncio.get_running_loop(), self._handle, self._overrun)
@@ -114,7 +121,7 @@ class Bus:
     @property
     def servers(self) -> str:
         """The configured servers, for people."""
-        return ", ".join(self._urls())
+        return ", ".join(_urls(self._settings))
 
     @property
     def address(self) -> str:
@@ -147,6 +154,9 @@ class Bus:
         """Leave the bus."""
         if self._asking is not None:
             self._asking.cancel()
+        # nats-py swallows a cancellation that comes while it connects.
+        self._stopping.set()
+        self._closed.set()
         for task in self._tasks:
             task.cancel()
         if self._tasks:
@@ -156,11 +166,13 @@ class Bus:
 
     async def _run(self) -> None:
         """Be connected. nats-py follows a server that goes; when it gives up for good, a new connection is made."""
-        while True:
+        while not self._stopping.is_set():
             self._closed.clear()
             try:
                 await self._connect()
                 await self._closed.wait()
+                if self._stopping.is_set():
+                    return
                 why = self._connection.last_error if self._connection is not None else None
                 self.last_error = str(why or "closed by the server")
                 self._log.error("nats-connection-closed", error=self.last_error, retrying=f"in {RECONNECT_WAIT} s")
@@ -178,18 +190,9 @@ class Bus:
 
     async def _connect(self) -> None:
         settings = self._settings
-        context = settings.tls() if settings.tls is not None else None
-        self._connection = connection = Connection(self._inbox.put, encrypted=context is not None)
-        options: dict[str, Any] = {
-            "user": settings.user,
-            "password": settings.password,
-            "token": settings.token,
-            "nkeys_seed_str": settings.nkey_seed,
-            "user_credentials": Path(settings.credentials) if settings.credentials else None,
-            "tls": context,
-        }
+        self._connection = connection = Connection(self._inbox.put, encrypted=settings.tls is not None)
         await connection.connect(
-            servers=self._urls(),
+            **connect_options(settings),
             name=f"router {self._identity.id}",
             connect_timeout=CONNECT_TIMEOUT,
             reconnect_time_wait=RECONNECT_WAIT,
@@ -200,7 +203,6 @@ class Bus:
             disconnected_cb=self._disconnected,
             reconnected_cb=self._reconnected,
             closed_cb=self._closed_for_good,
-            **{name: value for name, value in options.items() if value},
         )
         self._direct.clear()
         for subject, handler in self._handlers.items():
@@ -216,10 +218,6 @@ class Bus:
             )
         await self._here()
         self._log.info("Successfully-connected-to-nats", addr=self.address)
-
-    def _urls(self) -> list[str]:
-        scheme = "tls" if self._settings.tls is not None else "nats"
-        return [f"{scheme}://{_bracketed(host)}:{port}" for host, port in self._settings.servers]
 
     async def _here(self) -> None:
         """Say that this router is there, so that everybody registers at once."""
@@ -249,7 +247,7 @@ class Bus:
                 with suppress(NatsError, OSError):
                     await self._connection.publish(subject, payload)
 
-    async def answers(self, subject: str, payload: bytes, patience: float) -> AsyncIterator[bytes]:
+    async def answers(self, subject: str, payload: bytes, patience: float) -> AsyncGenerator[bytes, None]:
         """Ask, and give every answer until none has come for `patience` seconds."""
         connection = self._connection
         if connection is None or not self.connected:
@@ -313,6 +311,10 @@ class Bus:
             return  # of a connection that is no more
         subject, handler = self._direct[sid]
         self.received[subject] += 1
+        key = hash(payload) if subject == "router.register" else 0
+        token = self._repeats.find(key)
+        if token is not None and self._on_repeat(token, read_at):
+            return
         try:
             registration = read(payload)
         except Malformed as error:
@@ -321,7 +323,9 @@ class Bus:
         if registration is None:
             return
         try:
-            handler(registration, read_at)
+            token = handler(registration, read_at)
+            if token is not None and key:
+                self._repeats.keep(key, token, read_at)
         except Exception as error:
             # A fault of ours with one message must not keep the others from being heard.
             self._drop(subject, payload, "failed", f"internal error: {error!r}")
@@ -352,6 +356,25 @@ class Bus:
         self._asked_at = time.monotonic()
         self.asked += 1
         self.post("router.start", self._identity.start_message)
+
+
+def connect_options(settings: BusSettings) -> dict[str, Any]:
+    """Arguments of nats-py's `connect`: where to, and the proofs that are given."""
+    options = {
+        "servers": _urls(settings),
+        "user": settings.user,
+        "password": settings.password,
+        "token": settings.token,
+        "nkeys_seed_str": settings.nkey_seed,
+        "user_credentials": Path(settings.credentials) if settings.credentials else None,
+        "tls": settings.tls() if settings.tls is not None else None,
+    }
+    return {name: value for name, value in options.items() if value}
+
+
+def _urls(settings: BusSettings) -> list[str]:
+    scheme = "tls" if settings.tls is not None else "nats"
+    return [f"{scheme}://{_bracketed(host)}:{port}" for host, port in settings.servers]
 
 
 def _bracketed(host: str) -> str:
