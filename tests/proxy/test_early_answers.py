@@ -112,3 +112,26 @@ async def test_what_was_answered_arrives_after_the_client_ended_its_side() -> No
         await client.send(request("nope.test") * 20)
         client.writer.write_eof()
         assert (await client.rest()).count(b"HTTP/1.1 404") == 20
+
+
+async def test_an_answer_that_waits_behind_a_broken_pipe_is_read() -> None:
+    """Sending finds the connection reset before the answer was read: it is there all the same."""
+    closed = asyncio.Event()
+
+    async def script(client: Client) -> None:
+        await client.reader.readuntil(b"\r\n\r\n")
+        backend = next(iter(bench.plane.backends))
+        backend.transport.pause_reading()
+        await client.send(TOO_LARGE)
+        client.reset()
+        closed.set()
+
+    async with serving(script) as (bench, _):
+        client = await bench.client()
+        await client.send(request("app.test", "/", f"Content-Length: {SIZE}", method="POST"))
+        await closed.wait()
+        upload = asyncio.create_task(_upload(client, SIZE))
+        status, _, body = await client.response()
+        assert (status, body) == (413, b"no")
+        upload.cancel()
+        client.reset()
