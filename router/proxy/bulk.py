@@ -13,7 +13,7 @@ PIECE = 64 * 1024
 """Bytes read at once of a long body."""
 LONG = 64 * 1024
 """A body with more bytes than this still to come is long."""
-HIGH_WATER = 48 * 1024
+HIGH_WATER = 32 * 1024
 """Bytes waiting to be sent at which the other side is no longer read."""
 
 _buffer = memoryview(bytearray(PIECE))

@@ -14,6 +14,7 @@ from router.in_flight import InFlight
 from router.messages import EndpointSpec, PutEndpoint, PutPool, PutRoute, WorkerSettings
 from router.proxy.backend_h1 import BackendH1
 from router.proxy.connections import Connections
+from router.proxy.exchange import Exchange
 from router.proxy.frontend_h1 import FrontendH1
 from router.proxy.plane import Plane
 from tests.support.wire import STRATEGIES, RecordingLog
@@ -91,27 +92,48 @@ class MemoryPlane:
         connections.give(backend, 1)
         return frontend, client, backend, server
 
+    def dialled(self, exchange: Exchange) -> tuple[BackendH1, Transport]:
+        """The connection that an exchange waits for: made here, and not by the loop."""
+        assert exchange._dialling is not None
+        assert exchange.endpoint is not None
+        exchange._dialling.cancel()
+        exchange._dialling = None
+        self.loop.run_until_complete(asyncio.sleep(0))  # the cancelled task ends
+        backend, server = BackendH1(self.plane), Transport()
+        backend.connection_made(server)  # type: ignore[arg-type]
+        connections = exchange.endpoint.connections
+        assert connections is not None
+        exchange._send(connections.add(backend))
+        return backend, server
+
     def close(self) -> None:
         self.loop.close()
 
 
 def through(memory: MemoryPlane, message: bytes, pieces: int = 1, *, answer: bytes = b"") -> tuple[bytes, bytes]:
-    """A client's bytes: what the backend gets of them, and what the client is told.
+    """A client's bytes: what backends get of them, and what the client is told.
 
-    The backend gives `answer` to every complete request, so that those behind it have their turn; empty = to none.
+    The backend gives `answer` to every complete request, so that those behind it have their turn, and takes further
+    connections; empty = it answers none.
     """
     frontend, client, backend, server = memory.connect()
+    servers = [server]
     size = max(1, -(-len(message) // pieces))
     for at in range(0, len(message), size):
         if client.closed:
             break
         frontend.data_received(message[at : at + size])
-        while answer and (exchange := backend.exchange) is not None and exchange.request_done and not server.closed:
+        while answer and (exchange := frontend.exchange) is not None:
+            if exchange._dialling is not None:
+                backend, server = memory.dialled(exchange)
+                servers.append(server)
+            if backend.exchange is None or not exchange.request_done or server.closed:
+                break
             backend.data_received(answer)
     frontend.connection_lost(None)
     if not server.closed:
         backend.connection_lost(None)
-    return server.written, client.written
+    return b"".join(server.written for server in servers), client.written
 
 
 def back(memory: MemoryPlane, request: bytes, message: bytes, pieces: int = 1) -> bytes:
