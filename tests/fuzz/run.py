@@ -52,9 +52,11 @@ def _one_request(random: Random, memory: MemoryPlane, tally: Tally, seed: int) -
     tally.requests += 1
     try:
         whole, told = through(memory, message, answer=ANSWER)
-        split, _ = through(memory, message, pieces, answer=ANSWER)
-        read = read_requests(whole)
-        if read != read_requests(split):
+        split, told_in_pieces = through(memory, message, pieces, answer=ANSWER)
+        read, again = read_requests(whole), read_requests(split)
+        # An answer given before the body came (Expect) ends the connection: what is behind it may be left unread.
+        ended = b"\r\nConnection: close\r\n" in told_in_pieces
+        if read[: len(again)] != again or (len(read) > len(again) and not ended):
             raise Finding("another reading when it comes in pieces")
         tally.compared += _compare(read, *meant_requests(message))
     except Finding as finding:
