@@ -9,8 +9,17 @@ from __future__ import annotations
 import re
 from typing import Annotated, Self
 
-from pydantic import AfterValidator, Field, Strict, StringConstraints, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    Strict,
+    StringConstraints,
+    WithJsonSchema,
+    model_validator,
+)
 
+from router.config.duration import PATTERN, parse_duration
 from router.config.kinds import HashBalance, HashKey, Host, Kind, Port, Strategy, Text
 from router.config.section import Section
 
@@ -22,6 +31,12 @@ def _uri(text: str) -> str:
     if not _URI.fullmatch(text):
         raise ValueError
     return text
+
+
+def _seconds(value: object) -> object:
+    if isinstance(value, bool):
+        raise ValueError
+    return parse_duration(value) if isinstance(value, str) else value
 
 
 Uri = Annotated[
@@ -36,6 +51,15 @@ Weight = Annotated[int, Strict(), Field(ge=0, le=65535), Kind("a whole number, 0
 RouteHeader = Annotated[
     str, StringConstraints(pattern=r"^[!#$%&'*+.^_`|~0-9A-Za-z-]*$"), Kind("a header name", text=True)
 ]
+Limit = Annotated[int, Strict(), Field(ge=0, le=2**31), Kind("a whole number, 0 or more")]
+Seconds = Annotated[
+    float,
+    BeforeValidator(_seconds),
+    Field(ge=0, le=10**9),
+    WithJsonSchema({"anyOf": [{"type": "string", "pattern": PATTERN}, {"type": "number", "minimum": 0}]}),
+    Kind("a duration such as 30s, or a number of seconds"),
+]
+"""As in a registration, a number is seconds."""
 RouteName = Annotated[
     str,
     StringConstraints(pattern=r"^[A-Za-z0-9._-]{0,128}$"),
@@ -56,6 +80,11 @@ class RouteOptions(Section):
     hash_balance: HashBalance = 0.0
     """A backend with more than so many times the average of requests in flight is passed over by hashing strategies;
     0 = load is not looked at."""
+
+    endpoint_timeout: Seconds = 0.0
+    """Longest time of one attempt; 0 = the router's `endpoint_timeout`."""
+    max_conns: Limit = 0
+    """Requests in flight to one backend of this route, beyond which it takes no more; 0 = `backends.max_conns`."""
 
     @model_validator(mode="after")
     def _hash_has_its_header(self) -> Self:

@@ -392,7 +392,7 @@ class Exchange:
             endpoint = self._settle(endpoint)
         if pool.done is not None:  # type: ignore[union-attr]
             self._began = monotonic()
-        timeout = plane.settings.endpoint_timeout
+        timeout = pool.options.endpoint_timeout or plane.settings.endpoint_timeout  # type: ignore[union-attr]
         now = self.waits_since = plane.clock.now
         self.deadline = now + timeout if timeout > 0 and not self.upgrade else 0.0
         connections = endpoint.connections

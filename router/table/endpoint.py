@@ -74,6 +74,7 @@ class Endpoint:
         "failed_at",
         "id",
         "loads",
+        "max_conns",
         "record",
         "slot",
         "spec",
@@ -90,6 +91,8 @@ class Endpoint:
         self.address = spec.address
         self.weight = spec.weight
         """Share of the traffic, next to the pool's other weights; 0 = only when nothing else is left."""
+        self.max_conns = spec.options.max_conns if spec.options is not None else 0
+        """Its own limit, which goes before `Loads.max_conns`; 0 = none."""
         self.failed_at = 0.0
         """When an attempt failed (monotonic seconds), 0 = no mark (contract §4.6). Set whenever it is out of use."""
         self.record: Any = None
@@ -133,7 +136,7 @@ class Endpoint:
     @property
     def overloaded(self) -> bool:
         """At its connection limit (contract §4.4)."""
-        limit = self.loads.max_conns
+        limit = self.max_conns or self.loads.max_conns
         return limit > 0 and self.in_flight >= limit
 
     @property
@@ -176,7 +179,8 @@ class Endpoint:
     @property
     def available(self) -> bool:
         """May be picked: neither out of use nor overloaded."""
-        return not (self.failed_at and self.failed) and not (self.loads.max_conns and self.overloaded)
+        limited = self.max_conns or self.loads.max_conns
+        return not (self.failed_at and self.failed) and not (limited and self.overloaded)
 
     def succeed(self, old: Endpoint) -> None:
         """Take the place of `old` after a changed registration of the same address.
