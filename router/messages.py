@@ -394,13 +394,22 @@ class ReopenLog(msgspec.Struct, array_like=True, tag="O"):
     """The access log's file was moved away: open it anew."""
 
 
+class Explain(msgspec.Struct, array_like=True, tag="E"):
+    """What would become of this request? `head` is its whole head, `client` the IP address it comes from."""
+
+    ask: int
+    client: str
+    secure: bool
+    head: bytes
+
+
 class Stop(msgspec.Struct, array_like=True, tag="X"):
     """Stop: listening ends at once, requests in flight get `grace` seconds, then the process exits."""
 
     grace: float
 
 
-ToWorker = Setup | Table | Delta | HealthState | RouteHint | SendTable | Listen | ReopenLog | Stop
+ToWorker = Setup | Table | Delta | HealthState | RouteHint | SendTable | Listen | ReopenLog | Stop | Explain
 
 
 # ---------------------------------------------------------------- feed, worker → control
@@ -457,6 +466,13 @@ class AskRoute(msgspec.Struct, array_like=True, tag="a"):
 
     ask: int
     host: str
+
+
+class Explained(msgspec.Struct, array_like=True, tag="E"):
+    """Answer to `Explain` number `ask`, as the API gives it out (`proxy.explain`)."""
+
+    ask: int
+    report: dict[str, Any]
 
 
 class EndpointStats(msgspec.Struct, array_like=True):
@@ -527,4 +543,4 @@ class Stats(msgspec.Struct, array_like=True, tag="s"):
         return found
 
 
-FromWorker = EndpointUnfit | Attach | Ready | Listening | TablePart | AskRoute | Stats
+FromWorker = EndpointUnfit | Attach | Ready | Listening | TablePart | AskRoute | Stats | Explained

@@ -35,6 +35,8 @@ from router.messages import (
     Attach,
     Delta,
     EndpointUnfit,
+    Explain,
+    Explained,
     FromWorker,
     HealthState,
     Listen,
@@ -50,6 +52,7 @@ from router.messages import (
     ToWorker,
 )
 from router.observe.log import Log
+from router.proxy.explain import explain
 from router.proxy.plane import Plane
 from router.table.routes import RouteTable
 from router.worker_link import stay_attached
@@ -132,6 +135,7 @@ class Worker:
             SendTable: lambda _: self._send_parts(self._plane.dump()),
             Listen: lambda _: self._in_background(self._listen()),
             ReopenLog: lambda _: self._plane.reopen_log(),
+            Explain: lambda message: self.send(Explained(message.ask, explain(self._plane, message))),
             Stop: lambda message: self.stop(message.grace),
         }
 

@@ -36,7 +36,15 @@ Inet = Annotated[
 ]
 Url = Annotated[
     str | None,
-    typer.Option(help="Status port, http://USER:PASSWORD@HOST:PORT; without it: that of the configuration."),
+    typer.Option("--url", metavar="URL", help="Its status port, http://USER:PASSWORD@HOST:PORT; instead of -c."),
+]
+HostOption = Annotated[str | None, typer.Option("--host", metavar="HOST", help="Routes of this host only.")]
+HostArgument = Annotated[str, typer.Argument(metavar="HOST", help="The host.")]
+Backend = Annotated[str, typer.Argument(metavar="HOST:PORT", help="Where the backend listens.")]
+Uris = Annotated[list[str], typer.Argument(metavar="URI", help="Hosts, or hosts with a path.")]
+NatsServer = Annotated[
+    str | None,
+    typer.Option("--nats", metavar="SERVER", help="nats://USER:PASSWORD@HOST:PORT; instead of -c."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Write JSON.")]
 
@@ -115,11 +123,93 @@ def schema() -> None:
 
 
 @app.command()
-def routes(config: ConfigFile = None, json: Json = False) -> None:
+def routes(config: ConfigFile = None, host: HostOption = None, url: Url = None, json: Json = False) -> None:
     """Show the routing table of the running router."""
+    from router.cli.ask import Target
     from router.cli.routes import routes
 
-    raise typer.Exit(routes(config, json))
+    raise typer.Exit(routes(Target(config, url), host, json))
+
+
+@app.command()
+def explain(
+    address: Annotated[str, typer.Argument(metavar="URL", help="What is asked for: http://HOST/PATH.")],
+    config: ConfigFile = None,
+    header: Annotated[list[str] | None, typer.Option("--header", "-H", help="`Name: value`, many times.")] = None,
+    method: Annotated[str, typer.Option("--method", "-X", help="Method of the request.")] = "GET",
+    client: Annotated[str, typer.Option(help="IP address it comes from.")] = "192.0.2.1",
+    url: Url = None,
+    json: Json = False,
+) -> None:
+    """Explain what the running router would do with a request: route, backends, headers."""
+    from router.cli.ask import Target
+    from router.cli.explain import explain
+
+    raise typer.Exit(explain(Target(config, url), address, method, header or [], client, json))
+
+
+@app.command()
+def history(host: HostArgument, config: ConfigFile = None, url: Url = None, json: Json = False) -> None:
+    """Show what happened to the routes of a host: registered, changed, pruned, and why."""
+    from router.cli.ask import Target
+    from router.cli.history import history
+
+    raise typer.Exit(history(Target(config, url), host, json))
+
+
+@app.command()
+def doctor(config: ConfigFile = None, url: Url = None, json: Json = False) -> None:
+    """Look for mistakes in the set-up around the running router."""
+    from router.cli.ask import Target
+    from router.cli.doctor import doctor
+
+    raise typer.Exit(doctor(Target(config, url), json))
+
+
+@app.command()
+def register(
+    backend: Backend,
+    uris: Uris,
+    config: ConfigFile = None,
+    nats: NatsServer = None,
+    tls: Annotated[bool, typer.Option("--tls", help="The port speaks TLS.")] = False,
+    app_id: Annotated[str, typer.Option("--app", help="Id of the app.")] = "",
+    instance: Annotated[str, typer.Option(help="Id of the instance.")] = "",
+    index: Annotated[str, typer.Option(help="Number of the instance.")] = "",
+    zone: Annotated[str, typer.Option(help="Availability zone.")] = "",
+    san: Annotated[str, typer.Option(help="Name that its certificate carries.")] = "",
+    tag: Annotated[list[str] | None, typer.Option(help="NAME=VALUE, many times.")] = None,
+    option: Annotated[list[str] | None, typer.Option(help="NAME=VALUE of the route, many times.")] = None,
+    allow_loopback: Annotated[bool, typer.Option(help="Announce a loopback address to a bus elsewhere.")] = False,
+    json: Json = False,
+) -> None:
+    """Register a backend once, by a message on the bus. To keep it registered: `router registrar`."""
+    from router.cli.register import Bus, Told, register
+
+    about = {
+        "app": app_id,
+        "private_instance_id": instance,
+        "private_instance_index": index,
+        "availability_zone": zone,
+        "server_cert_domain_san": san,
+    }
+    told = Told(backend, uris, tls, about, tag or [], option or [])
+    raise typer.Exit(register("register", Bus(config, nats), told, allow_loopback, json))
+
+
+@app.command()
+def unregister(
+    backend: Backend,
+    uris: Uris,
+    config: ConfigFile = None,
+    nats: NatsServer = None,
+    tls: Annotated[bool, typer.Option("--tls", help="The port speaks TLS.")] = False,
+    json: Json = False,
+) -> None:
+    """Unregister a backend, by a message on the bus."""
+    from router.cli.register import Bus, Told, register
+
+    raise typer.Exit(register("unregister", Bus(config, nats), Told(backend, uris, tls), True, json))
 
 
 @app.command()

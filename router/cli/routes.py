@@ -1,76 +1,43 @@
-"""`router routes`: the routing table of the running router, asked of its status server.
-
-Where that is and how to be let in stands in `run_dir/status.json`, which the router leaves there while it runs.
-"""
+"""`router routes`: the routing table of the running router, asked of its status server."""
 
 from __future__ import annotations
 
-import base64
-import json
-import sys
-import urllib.error
-import urllib.request
 from typing import Any
 
-TIMEOUT = 10.0
-"""Seconds for the router to answer."""
+from router.cli.ask import AskError, Target, ask
+
+Table = dict[str, list[dict[str, Any]]]
 
 
-class RoutesError(Exception):
-    """Why there is no table to show, in words for the user."""
+def routes(target: Target, host: str | None, as_json: bool) -> int:
+    """Show the table, or the part of it for one host; gives the exit status: 1 also when `host` has no route."""
+    import json
+    import sys
 
-
-def routes(config_path: str | None, as_json: bool) -> int:
-    """Show the table of the router that runs with this configuration; gives the exit status."""
-    from router.cli.check import load_or_report
-
-    loaded = load_or_report(config_path)
-    if loaded is None:
-        return 1
     try:
-        text = _ask(loaded.config)
-    except RoutesError as error:
+        table: Table = ask(target, "/routes")
+    except AskError as error:
         print(f"router routes: {error}", file=sys.stderr)
         return 1
+    if host is not None:
+        wanted = host.lower()
+        table = {key: found for key, found in table.items() if key.partition("/")[0] == wanted}
     if as_json:
-        print(text.rstrip("\n"))
+        print(json.dumps(table, separators=(",", ":"), ensure_ascii=False))
     else:
-        _show(json.loads(text))
+        _show(table)
+    if host is not None and not table:
+        print(f"router routes: {host} has no route; `router history {host}` may know why", file=sys.stderr)
+        return 1
     return 0
 
 
-def _ask(config: Any) -> str:
-    from router.control.state import load_status
-
-    run_dir = config.effective_run_dir
-    access = load_status(run_dir)
-    if access is None:
-        raise RoutesError(
-            f"no router runs on port {config.port} with the run_dir {run_dir}; "
-            "start it with `router run`, or name its configuration with -c FILE"
-        )
-    credentials = base64.b64encode(f"{access.user}:{access.password}".encode()).decode()
-    request = urllib.request.Request(f"{access.url}/routes", headers={"Authorization": f"Basic {credentials}"})
-    # A proxy of the environment is not meant for this machine's own loopback interface.
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    try:
-        with opener.open(request, timeout=TIMEOUT) as response:
-            return str(response.read().decode())
-    except urllib.error.HTTPError as error:
-        raise RoutesError(f"{access.url} refused with status {error.code}; is it another program?") from error
-    except OSError as error:
-        reason = getattr(error, "reason", error)
-        raise RoutesError(
-            f"the router does not answer at {access.url} ({reason}); was it killed? Start it again"
-        ) from error
-
-
-def _show(table: dict[str, list[dict[str, Any]]]) -> None:
+def _show(table: Table) -> None:
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Table as Grid
 
     console = Console()
-    shown = Table("route", "backend", "app instance", "zone", "ttl", box=None, pad_edge=False)
+    shown = Grid("route", "backend", "app instance", "zone", "ttl", box=None, pad_edge=False)
     for key, endpoints in sorted(table.items()):
         if not endpoints:
             shown.add_row(key, "-")
@@ -80,7 +47,7 @@ def _show(table: dict[str, list[dict[str, Any]]]) -> None:
                 ("https://" if endpoint["tls"] else "") + endpoint["address"],
                 endpoint.get("private_instance_id", ""),
                 endpoint["availability_zone"],
-                f"{endpoint['ttl']} s",
+                f"{endpoint['ttl']} s" if endpoint["ttl"] else "-",
             )
     console.print(shown)
     backends = {endpoint["address"] for endpoints in table.values() for endpoint in endpoints}

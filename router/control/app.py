@@ -20,6 +20,7 @@ from typing import Any
 import msgspec
 
 from router import in_flight
+from router.admin.inspect_api import InspectApi
 from router.admin.routes_api import RoutesApi
 from router.admin.status import StatusError, StatusServer
 from router.config.model import RouterConfig
@@ -29,6 +30,7 @@ from router.control.bus.component import ActiveApps, Component
 from router.control.bus.identity import Identity, local_ip
 from router.control.bus.registrations import Registration
 from router.control.certificates import LOOK_INTERVAL, Certificates
+from router.control.doctor import Patient, examine, is_loopback
 from router.control.errors import StartError
 from router.control.feed import Feed
 from router.control.health_checks import HealthChecks
@@ -70,6 +72,8 @@ STOP_GRACE = 1.0
 """Seconds that requests in flight have when the router stops."""
 STATUS_INTERVAL = 10.0
 """Seconds between two status lines for systemd."""
+PAUSE_EVERY = 500
+"""Endpoints looked at between two turns of the event loop."""
 BEGIN_TIMEOUT = 10.0
 """Seconds after which it is reported that no worker accepts connections, again and again."""
 
@@ -284,7 +288,11 @@ class Control:
             varz=self._varz,
             routes=lambda: self.registry.routes(),
             credentials=self.credentials,
-            api=[*RoutesApi(self.static_routes).routes, *self.observing.pages.routes],
+            api=[
+                *RoutesApi(self.static_routes).routes,
+                *self._inspect_api().routes,
+                *self.observing.pages.routes,
+            ],
             pages=self.observing.pages.paths,
             deprecated=deprecated,
         )
@@ -471,6 +479,25 @@ class Control:
         routes, endpoints = len(self.registry), self.registry.addresses
         health, workers = self.health.reason or "healthy", self.keeper.listening
         return f"{health}: {routes} routes, {endpoints} endpoints, {workers} workers"
+
+    def _inspect_api(self) -> InspectApi:
+        async def doctor() -> list[dict[str, Any]]:
+            table = []
+            for number, entry in enumerate(self.registry.registrations(), 1):
+                table.append(entry)
+                if number % PAUSE_EVERY == 0:
+                    await asyncio.sleep(0)
+            bus = self.config.nats
+            here = bus is None or all(is_loopback(server.hostname) for server in bus.hosts)
+            patient = Patient(self.config, table, self.registry.history(""), here)
+            return [finding._asdict() for finding in await asyncio.to_thread(examine, patient)]
+
+        return InspectApi(
+            explain=lambda client, secure, head: self.keeper.explain(client, secure, head),
+            history=lambda host: [event._asdict() for event in self.registry.history(host)],
+            doctor=doctor,
+            hints=lambda host: self.registry.explain_missing(host),
+        )
 
     def _varz(self) -> dict[str, Any]:
         return {

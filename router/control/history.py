@@ -1,18 +1,20 @@
-"""What is known about a host that has no route: for the page of an unknown route (`debug_404`).
+"""What happened to routes, and when: for `router history`, and for the page of an unknown route (`debug_404`).
 
-Bounded in memory (the last `REMEMBERED` hosts that went) and in time (a look through the table takes at most `BUDGET`
-seconds, and then knows less).
+Bounded in memory (the last `EVENTS` changes, the last `REMEMBERED` hosts that went) and in time (a look through the
+table takes at most `BUDGET` seconds, and then knows less). Heartbeats that change nothing are no events.
 """
 
 from __future__ import annotations
 
 import time
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Collection, Iterable, Iterator
 from difflib import SequenceMatcher
 from itertools import islice
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
+EVENTS = 50_000
+"""Changes of the table that are kept."""
 REMEMBERED = 10_000
 """Hosts that went, of which time and reason are kept."""
 BUDGET = 0.02
@@ -27,12 +29,35 @@ _LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789-."
 Item = TypeVar("Item")
 
 
+class Event(NamedTuple):
+    """A change of an endpoint of a route. `what` is `registered`, `changed`, `unregistered`, `pruned` or `ejected`."""
+
+    when: float
+    """Unix seconds."""
+    what: str
+    route: str
+    address: str
+    why: str
+
+
 class History:
-    """Hosts that went: when and why. `clock` gives unix seconds."""
+    """What happened. `clock` gives unix seconds."""
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
         self._gone: OrderedDict[str, tuple[float, str]] = OrderedDict()
+        self._events: deque[Event] = deque(maxlen=EVENTS)
+
+    def happened(self, what: str, route: str, address: str, why: str) -> None:
+        """An endpoint of a route came, changed or went."""
+        self._events.append(Event(self._clock(), what, route, address, why))
+
+    def of(self, host: str) -> list[Event]:
+        """Events of a host's routes, oldest first; of every host for an empty one."""
+        if not host:
+            return list(self._events)
+        beginning = f"{host}/"
+        return [event for event in self._events if event.route == host or event.route.startswith(beginning)]
 
     def went(self, host: str, why: str) -> None:
         """The last route of a host is gone."""

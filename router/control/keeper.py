@@ -17,6 +17,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from router.control.feed import Feed, SocketLink
+from router.control.inquiry import Inquiries
 from router.control.office import Office
 from router.control.processes import Process, spawn
 from router.control.sockets import Listeners
@@ -26,6 +27,7 @@ from router.in_flight import LANES, InFlight
 from router.messages import (
     AskRoute,
     EndpointUnfit,
+    Explained,
     Listen,
     Listening,
     Ready,
@@ -119,6 +121,7 @@ class Keeper:
         self._watch: asyncio.TimerHandle | None = None
         self._watched = loop.time()
         self._connecting: set[asyncio.Task[None]] = set()
+        self._inquiries = Inquiries(loop)
 
     # ------------------------------------------------------------ what control asks for
 
@@ -170,6 +173,13 @@ class Keeper:
                 worker.process.kill()
             await self._all_gone.wait()
         return self._loop.time() - began < grace
+
+    async def explain(self, client: str, secure: bool, head: bytes) -> dict[str, Any] | None:
+        """What a worker would do with a request (`proxy.explain`); None when none can be asked."""
+        for worker in self._workers():
+            if worker.ready:
+                return await self._inquiries.ask(worker.link.send, client, secure, head)
+        return None
 
     def renew_settings(self) -> None:
         """The office gives out other settings now: tell every worker."""
@@ -350,6 +360,8 @@ class Keeper:
                 self._office.stats_received(worker.lane, message)
             case EndpointUnfit():
                 self._office.endpoint_unfit(message)
+            case Explained():
+                self._inquiries.answered(message)
             case AskRoute():
                 worker.link.send(frame(RouteHint(message.ask, self._office.hints_for(message.host))))
             case Ready():

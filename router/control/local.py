@@ -10,12 +10,13 @@ import time
 from typing import Any
 
 from router.control.feed import Feed, LocalLink
+from router.control.inquiry import Inquiries
 from router.control.office import Office
 from router.control.sockets import Listeners
 from router.control.state import WorkerState
 from router.frames import frame
 from router.in_flight import InFlight
-from router.messages import AskRoute, EndpointUnfit, Listen, Listening, RouteHint, Stats
+from router.messages import AskRoute, EndpointUnfit, Explained, Listen, Listening, RouteHint, Stats
 from router.observe.log import Log
 from router.worker import Worker
 
@@ -38,6 +39,7 @@ class LocalKeeper:
         self._office = office
         self._feed = feed
         self._listeners = listeners
+        self._inquiries = Inquiries(loop)
         self._listens: asyncio.Future[None] = loop.create_future()
         sockets = [each.of(SLOT).dup() for each in listeners]
         self.worker = Worker(loop, in_flight.fd, sockets, time.monotonic(), log)
@@ -82,6 +84,10 @@ class LocalKeeper:
         """The office gives out other settings now: tell the worker."""
         self._link.send(frame(self._office.setup_for(SLOT, SLOT, [SLOT])))
 
+    async def explain(self, client: str, secure: bool, head: bytes) -> dict[str, Any] | None:
+        """What the worker would do with a request (`proxy.explain`)."""
+        return await self._inquiries.ask(self._link.send, client, secure, head)
+
     @property
     def listening(self) -> int:
         """1 when the worker accepts connections."""
@@ -97,6 +103,8 @@ class LocalKeeper:
                 self._office.stats_received(SLOT, message)
             case EndpointUnfit():
                 self._office.endpoint_unfit(message)
+            case Explained():
+                self._inquiries.answered(message)
             case AskRoute():
                 self._link.send(frame(RouteHint(message.ask, self._office.hints_for(message.host))))
             case Listening():

@@ -24,7 +24,7 @@ from typing import Any
 
 import msgspec
 
-from router.control.history import LONGEST_NAME, History, batches, nearest
+from router.control.history import LONGEST_NAME, Event, History, batches, nearest
 from router.control.slots import Slots
 from router.control.staleness import Wheel
 from router.control.tombstones import Tombstones
@@ -231,6 +231,19 @@ class Registry:
             if pool is not None:
                 yield key, [entry.endpoint.spec for entry in pool.entries.values()]
 
+    def history(self, host: str) -> list[Event]:
+        """What happened to a host's routes, oldest first."""
+        return self._history.of(host)
+
+    def registrations(self) -> Iterator[tuple[str, EndpointSpec, float]]:
+        """Route key, endpoint, seconds since it was last registered; bit by bit, as `routes`."""
+        now = self._clock()
+        for key in list(self._pools):
+            pool = self._pools.get(key)
+            if pool is not None:
+                for entry in list(pool.entries.values()):
+                    yield key, entry.endpoint.spec, now - entry.refreshed
+
     def explain_missing(self, host: str) -> list[str]:
         """Lines for a person about a host (lower case, no port) for which a request found no route."""
         if len(host) > LONGEST_NAME:
@@ -334,6 +347,7 @@ class Registry:
         for key, address in self._static - wanted:
             pool = self._pools[key]
             self._log.info("endpoint-unregistered", **_about(key, pool.entries[address].endpoint.spec))
+            self._history.happened("unregistered", key, address, "removed from the static routes")
             self._remove(pool.entries[address], now, ops)
             if self._drop_if_empty(pool, "it was removed from the static routes", now, ops):
                 self._log.info("route-unregistered", uri=key)
@@ -406,8 +420,10 @@ class Registry:
             self._empty.pop(pool.key, None)
             ops.append(PutRoute(pool.key, endpoint.id))
             self._log.info("endpoint-registered", **_about(pool.key, spec))
+            self._history.happened("registered", pool.key, address, _who(spec))
         else:
             ops.append(PutRoute(pool.key, endpoint.id, old.id))
+            self._history.happened("changed", pool.key, address, _what_changed(old.spec, spec))
             self._release(old, ops)
             self._log.debug("endpoint-registered", **_about(pool.key, spec))
         if spec.options is not None:
@@ -516,6 +532,7 @@ class Registry:
                 name = component(entry.endpoint.spec)
                 self.unregistrations[name] = self.unregistrations.get(name, 0) + 1
                 self._log.info("endpoint-unregistered", **_about(pool.key, entry.endpoint.spec))
+                self._history.happened("unregistered", pool.key, wanted.address, "it said so")
                 self._remove(entry, now, ops)
             else:
                 self._log.info("endpoint-not-unregistered", **_about(pool.key, wanted))
@@ -534,6 +551,7 @@ class Registry:
         if entry is None or not entry.endpoint.spec.tls or entry.endpoint.spec.source:
             return
         self._log.error("prune-failed-endpoint", **_about(key, entry.endpoint.spec), error=reason)
+        self._history.happened("ejected", key, entry.endpoint.spec.address, reason)
         now = self._clock()
         ops: list[TableOp] = []
         self._unfit.bury((key, entry.endpoint.address), max(now, entry.refreshed))
@@ -560,6 +578,8 @@ class Registry:
         for entry in self._wheel.expired(now):
             spec = entry.endpoint.spec
             pruned.setdefault(entry.pool.key, []).append(spec)
+            why = f"not registered for {now - entry.refreshed:.0f} s, its time to live is {spec.stale_after} s"
+            self._history.happened("pruned", entry.pool.key, spec.address, why)
             self._remove(entry, now, ops)
             self._drop_if_empty(entry.pool, f"its last instance had not registered for {spec.stale_after} s", now, ops)
         for key in list(self._empty):
@@ -750,6 +770,19 @@ def _wildcards(host: str) -> Iterator[str]:
 
 def _ages_alike(one: EndpointSpec, other: EndpointSpec) -> bool:
     return (one.tls, one.stale_after, one.source) == (other.tls, other.stale_after, other.source)
+
+
+def _who(spec: EndpointSpec) -> str:
+    """Who registered an endpoint."""
+    who = {"": "over the bus", "file": "by the configuration", "api": "by the API"}[spec.source]
+    about = (("app", spec.app), ("instance", spec.instance_id), ("index", spec.instance_index))
+    said = ", ".join(f"{name} {value}" for name, value in about if value)
+    return f"{who}: {said}" if said else who
+
+
+def _what_changed(old: EndpointSpec, new: EndpointSpec) -> str:
+    changed = (name for name in new.__struct_fields__ if getattr(old, name) != getattr(new, name))
+    return "; ".join(f"{name}: {getattr(old, name)!r} → {getattr(new, name)!r}" for name in changed)
 
 
 def _about(key: str, spec: EndpointSpec) -> dict[str, Any]:

@@ -56,3 +56,15 @@ def test_the_oldest_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_look_through_the_table_is_bounded_in_time() -> None:
     assert list(batches(range(1000), seconds=0.0)) == []
     assert functools.reduce(operator.iadd, batches(range(1000), seconds=60.0), []) == list(range(1000))
+
+
+def test_events_of_a_host() -> None:
+    history = History(lambda: 5.0)
+    history.happened("registered", "a.com", "h:1", "x")
+    history.happened("registered", "a.com/p", "h:1", "y")
+    history.happened("pruned", "a.company", "h:1", "z")
+    assert [(event.when, event.what, event.why) for event in history.of("a.com")] == [
+        (5.0, "registered", "x"),
+        (5.0, "registered", "y"),
+    ]
+    assert len(history.of("")) == 3
