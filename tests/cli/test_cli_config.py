@@ -40,14 +40,14 @@ def router(*arguments: str) -> Result:
 @pytest.fixture
 def bad(tmp_path: Path) -> str:
     path = tmp_path / "bad.yml"
-    path.write_text("port: 70000\nprt: 1\ndrain_wait: 5s\n")
+    path.write_text("port: 70000\nprt: 1\ndebug_addr: 1.2.3.4:5\n")
     return str(path)
 
 
 @pytest.fixture
 def good(tmp_path: Path) -> str:
     path = tmp_path / "good.yml"
-    path.write_text("port: 7000\ndrain_wait: 5s\nnats: {user: u, pass: hunter2}\n")
+    path.write_text("port: 7000\ndebug_addr: 1.2.3.4:5\nnats: {user: u, pass: hunter2}\n")
     return str(path)
 
 
@@ -65,7 +65,7 @@ def test_check_of_a_good_file(good: str) -> None:
     result = router("check", "-c", good)
     assert result.exit_code == 0
     assert result.stdout == f"{good}: ok, 1 warning\n"
-    assert result.stderr.startswith(f"{good}:2: key 'drain_wait' is known but not supported yet: ")
+    assert result.stderr.startswith(f"{good}:2: key 'debug_addr' is known but not supported yet: ")
 
 
 def test_check_of_a_bad_file(bad: str) -> None:
@@ -98,7 +98,7 @@ def test_check_in_json(bad: str, good: str) -> None:
         ("port", 1, 7),
         ("prt", 2, 1),
     ]
-    assert [warning["path"] for warning in found["warnings"]] == ["drain_wait"]
+    assert [warning["path"] for warning in found["warnings"]] == ["debug_addr"]
 
     found = json.loads(router("check", "-c", good, "--json").stdout)
     assert (found["ok"], found["problems"], len(found["warnings"])) == (True, [], 1)
@@ -243,6 +243,6 @@ def test_load_or_report(good: str, bad: str, capsys: pytest.CaptureFixture[str])
     loaded = load_or_report(good, {"port": 9})
     assert loaded is not None
     assert loaded.config.port == 9
-    assert "drain_wait" in capsys.readouterr().err
+    assert "debug_addr" in capsys.readouterr().err
     assert load_or_report(bad) is None
     assert capsys.readouterr().err.endswith("2 problems\n")

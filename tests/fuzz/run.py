@@ -37,7 +37,7 @@ class Tally:
 def run(seed: int, count: int, tally: Tally) -> None:
     """`count` requests and as many responses. Raises Finding with what reproduces it."""
     random = Random(seed)
-    memory = MemoryPlane(max_response_head=8192)
+    memory = MemoryPlane(max_response_head=8192, keep_alive_100_continue=True)
     try:
         for _ in range(count):
             _one_request(random, memory, tally, seed)
