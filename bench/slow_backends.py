@@ -14,20 +14,26 @@ ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 class Backend(asyncio.Protocol):
     """One connection; no pipelining."""
 
+    transport: asyncio.Transport
+
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
         self.received = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = transport  # type: ignore[assignment]
         self.loop = asyncio.get_running_loop()
 
     def data_received(self, data: bytes) -> None:
         self.received += data
         if self.received.endswith(b"\r\n\r\n"):
             self.received = b""
-            self.loop.call_later(self.seconds, self.transport.write, ANSWER)
+            self.loop.call_later(self.seconds, self.answer)
+
+    def answer(self) -> None:
+        """Time is up; the client may be gone."""
+        if not self.transport.is_closing():
+            self.transport.write(ANSWER)
 
 
 async def main(delays: list[float]) -> None:

@@ -121,7 +121,7 @@ class Hashing:
         if self._fresh <= 0:
             self._total = self._stretch.total()
             self._fresh = (
-                size >> 4 if size > _SMALL else 0
+                size >> 3 if size > _SMALL else 0
             )  # the average of a big pool is not worth a look at all of it for every request
         else:
             self._fresh -= 1

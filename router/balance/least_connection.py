@@ -21,7 +21,7 @@ from router.balance.weighted_least_connection import WeightedLeastConnection
 from router.table.endpoint import Endpoint
 from router.table.pool import Pool
 
-PART = 64
+PART = 32
 """Most endpoints that are compared with one another."""
 _TRIES = 4
 """Endpoints with the least load that may turn out unavailable before all are looked at one by one."""

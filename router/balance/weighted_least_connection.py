@@ -79,7 +79,7 @@ class WeightedLeastConnection:
 
     def _least(self, window: Window, costs: list[float]) -> int:
         """The index of the lowest; of idle ones one by weight."""
-        if min(costs):
+        if 0.0 not in costs:
             return cheapest(costs)
         idle = [index for index, cost in enumerate(costs) if not cost]
         bounds = list(accumulate(window.endpoints[index].weight or 1 for index in idle))

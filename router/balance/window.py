@@ -52,8 +52,15 @@ def windows(endpoints: list[Endpoint], factors: list[float]) -> list[Window]:
 def cheapest(costs: list[float]) -> int:
     """The index of the least cost, a random one of several."""
     cost = min(costs)
-    if costs.count(cost) == 1:
+    count = costs.count(cost)
+    if count == 1:
         return costs.index(cost)
+    size = len(costs)
+    if count * 4 >= size:
+        while True:
+            index = int(random() * size)
+            if costs[index] == cost:
+                return index
     ties = [index for index, other in enumerate(costs) if other == cost]
     return ties[int(random() * len(ties))]
 
