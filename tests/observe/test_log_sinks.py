@@ -76,8 +76,9 @@ async def test_options(tmp_path: Path) -> None:
     async with serving(answering(OK), **settings) as (bench, _):
         client = await Client.to(bench.port)
         await client.get("app.test", "/x?y=1", 'X-One: a"b')
+        await client.get("app.test", "/again")
         client.close()
-        [line] = await lines(bench, path, 1)
+        line, again = await lines(bench, path, 2)
     match = LINE.match(line)
     assert match is not None
     assert match["request"] == f"GET {redacted(b'GET', b'/x?y=1', 'hash').decode()} HTTP/1.1"
@@ -87,6 +88,13 @@ async def test_options(tmp_path: Path) -> None:
         r' failed_attempts:0 backend_time:\d\.\d{6} dial_time:\d\.\d{6} dns_time:"-" tls_time:0.000000'
         r' failed_attempts_time:0.000000 local_address:"127.0.0.1:\d+"',
         match["fields"],
+    )
+    kept = LINE.match(again)
+    assert kept is not None
+    assert re.fullmatch(
+        r' failed_attempts:0 backend_time:\d\.\d{6} dial_time:0.000000 dns_time:"-" tls_time:0.000000'
+        r' failed_attempts_time:0.000000 local_address:"127.0.0.1:\d+"',
+        kept["fields"],
     )
 
 
