@@ -47,9 +47,10 @@ MAY_IMPORT = {
     "admin": SHARED | {"observe", "observe (control)", "config"},
     "control": DATA_PLANE | CONTROL_SIDE,
     "registrar": {"config", "observe"},
+    "front": {"config", "control"},
     "demo": set(),
     "simulate": SHARED | {"balance", "in_flight"},
-    "cli": DATA_PLANE | CONTROL_SIDE | {"demo", "registrar", "simulate"},
+    "cli": DATA_PLANE | CONTROL_SIDE | {"demo", "front", "registrar", "simulate"},
 }
 """Every layer may import itself."""
 

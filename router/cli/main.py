@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import sys
+from enum import StrEnum
 from typing import Annotated
 
 import typer
@@ -47,6 +48,13 @@ NatsServer = Annotated[
     typer.Option("--nats", metavar="SERVER", help="nats://USER:PASSWORD@HOST:PORT; instead of -c."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Write JSON.")]
+
+
+class Front(StrEnum):
+    """Programs that a configuration can be written for."""
+
+    nginx = "nginx"
+    haproxy = "haproxy"
 
 
 def _print_version(wanted: bool) -> None:
@@ -264,6 +272,79 @@ def fleet(config: ConfigFile = None, json: Json = False) -> None:
     from router.cli.fleet import fleet
 
     raise typer.Exit(fleet(config, json))
+
+
+@app.command()
+def front(
+    kind: Annotated[Front, typer.Argument(help="The program before the routers.", show_default=False)],
+    config: ConfigFile = None,
+    nats: NatsServer = None,
+    router: Annotated[
+        list[str] | None,
+        typer.Option("--router", metavar="HOST:PORT", help="A router, many times; instead of those on the bus."),
+    ] = None,
+    port: Annotated[
+        int, typer.Option(metavar="PORT", help="HTTP port of all routers, for those that don't announce it.")
+    ] = 0,
+    listen: Annotated[
+        str, typer.Option(metavar="[HOST:]PORT", help="Where the front listens; 80, with --cert 443.")
+    ] = "",
+    cert: Annotated[str, typer.Option(metavar="FILE", help="Speak TLS to clients, with this certificate.")] = "",
+    key: Annotated[str, typer.Option(metavar="FILE", help="Its key, unless it is in the same file.")] = "",
+    trust: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NETWORK", help="Load balancers before the front, believed about clients; many times."),
+    ] = None,
+    accept_proxy: Annotated[bool, typer.Option("--accept-proxy", help="Those send PROXY headers.")] = False,
+    send_proxy: Annotated[bool, typer.Option("--send-proxy", help="Send PROXY headers to routers (haproxy).")] = False,
+    health_port: Annotated[
+        int, typer.Option(metavar="PORT", help="Ask for /health on this port (haproxy); else the HTTP port.")
+    ] = 0,
+    router_ca: Annotated[
+        str, typer.Option(metavar="FILE", help="Speak TLS to routers; authorities of their certificates.")
+    ] = "",
+    router_name: Annotated[str, typer.Option(metavar="NAME", help="Name in the routers' certificates.")] = "",
+    run_dir: Annotated[
+        str, typer.Option(metavar="DIR", help="Where the front has its pid file, sockets, temporary files.")
+    ] = "",
+    output: Annotated[str, typer.Option(metavar="FILE", help="Write there, once the program accepts it.")] = "",
+    watch: Annotated[bool, typer.Option("--watch", help="Keep the file current until Ctrl-C.")] = False,
+    reload_cmd: Annotated[
+        str, typer.Option(metavar="COMMAND", help="Run by /bin/sh whenever the file has changed.")
+    ] = "",
+    json: Json = False,
+) -> None:
+    """Write the configuration of an nginx or HAProxy before the routers that are alive."""
+    from router.cli.front import Given, front
+
+    if watch and (router or not output):
+        raise typer.BadParameter("--watch needs --output FILE, and a bus: no --router")
+    if reload_cmd and not output:
+        raise typer.BadParameter("--reload-cmd needs --output FILE")
+    if json and output:
+        raise typer.BadParameter("--json goes to standard output: leave out --output")
+    given = Given(
+        kind=kind.value,
+        config_path=config,
+        nats=nats,
+        routers=router or [],
+        port=port,
+        listen=listen or ("443" if cert else "80"),
+        certificate=cert,
+        key=key,
+        trusted=trust or [],
+        accept_proxy=accept_proxy,
+        send_proxy=send_proxy,
+        health_port=health_port,
+        router_ca=router_ca,
+        router_name=router_name,
+        run_dir=run_dir,
+        output=output,
+        watch=watch,
+        reload=reload_cmd,
+        as_json=json,
+    )
+    raise typer.Exit(front(given))
 
 
 @app.command()
