@@ -27,6 +27,7 @@ from router.config.model import RouterConfig
 from router.control.adoption import Adoption
 from router.control.bus.client import Bus
 from router.control.bus.component import ActiveApps, Component
+from router.control.bus.fleet import Fleet
 from router.control.bus.identity import Identity, local_ip
 from router.control.bus.registrations import Registration
 from router.control.certificates import LOOK_INTERVAL, Certificates
@@ -431,6 +432,11 @@ class Control:
         await asyncio.wait(self._loops)
 
     # ------------------------------------------------------------ what parts tell one another
+
+    @property
+    def fleet(self) -> Fleet | None:
+        """What is known of other routers on the bus."""
+        return self._sharing.fleet if self._sharing is not None else None
 
     def _table_changed(self, ops: list[TableOp]) -> None:
         self.figures.directory.apply(ops)

@@ -166,4 +166,14 @@ class _About:
         return states or [{"slot": 0, "pid": 0}]
 
     def fleet(self) -> list[dict[str, Any]]:
-        return []
+        fleet = self._control.fleet
+        return [
+            {
+                "id": peer.announcement.id,
+                "host": peer.announcement.host,
+                "routes": peer.announcement.routes,
+                "endpoints": peer.announcement.endpoints,
+                "state": "differs" if peer.differing else "same table",
+            }
+            for peer in (fleet.peers.values() if fleet is not None else ())
+        ]

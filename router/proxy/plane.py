@@ -477,6 +477,8 @@ class Plane:
                     took -= exchange.dialled
                 took //= 1000
                 cells[BACKEND_CELLS[took] if 0 <= took < FAST else BACKEND + bucket(took)] += 1
+        if exchange.upgrade and exchange.status != 101:
+            self.counters[Counter.UPGRADE_FAILURES] += 1
         if exchange.router_error:
             self._account_failure(exchange, ended)
         if b";" in exchange.request.target and not exchange.router_error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 
+from router.observe.counters import Counter
 from tests.support.wire import OK, Client, answering, request, serving, until
 
 UPGRADE = request("app.test", "/ws", "Connection: keep-alive, Upgrade", "Upgrade: WebSocket", "Sec-WebSocket-Key: k")
@@ -60,6 +61,7 @@ async def test_a_refused_upgrade_is_a_plain_response() -> None:
         await client.send(UPGRADE)
         assert (await client.response())[0] == 200
         assert (await client.get())[0] == 200
+        assert bench.plane.counters[Counter.UPGRADE_FAILURES] == 1
 
 
 async def test_other_protocols_are_not_passed_on() -> None:

@@ -72,7 +72,7 @@ function showOverview(now) {
     cell(worker.pid || "in control", "n"), number(worker.connections, count), number(worker.in_flight, count))));
   const others = now.fleet.length > 0;
   $("fleet-title").hidden = $("fleet-table").hidden = !others;
-  $("fleet").replaceChildren(...now.fleet.map((router) => make("tr", {}, make("th", { scope: "row" }, router.id),
+  $("fleet").replaceChildren(...now.fleet.map((router) => make("tr", {}, make("th", { scope: "row" }, router.host, make("small", {}, router.id)),
     cell(count(router.routes), "n"), cell(router.state))));
   const reasons = Object.entries(now.reasons);
   $("reasons").replaceChildren(...(reasons.length ? reasons : [["none so far", null]]).map(([reason, many]) =>
