@@ -1,8 +1,7 @@
 """`router demo`: a NATS server, two sample apps with two instances each, and the router, until Ctrl-C.
 
 - Everything is real and a process of its own; the apps register as any app does (`router.demo.register`).
-- Each process leads a process group: Ctrl-C reaches the demo alone, which ends the others in order, and what is left
-  of a group is killed with it. Should the demo itself be killed, the kernel tells its children to end.
+- Ctrl-C reaches the demo alone, which ends the others in order (`router.demo.family`).
 - It listens on the loopback interface only, because its error pages tell what routes there are.
 """
 
@@ -11,12 +10,11 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-import shutil
 import signal
 import socket
 import sys
 import tempfile
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,12 +22,10 @@ import aiohttp
 
 from router.control.bus.embedded import find_nats_server
 from router.demo.app import APPS
+from router.demo.family import Family
 
 INSTANCES = 2
 START_SECONDS = 30.0
-STOP_SECONDS = 5.0
-LAST_WORDS = 15
-"""Lines of a process's output that are shown when it failed."""
 STALE_SECONDS = 30
 LOOPBACK = ("127.0.0.1", "::1")
 USER = PASSWORD = "demo"
@@ -161,64 +157,6 @@ def _why_not(error: Exception) -> str:
     return f"can't be used ({error})"
 
 
-# ---------------------------------------------------------------- processes
-
-
-class Child:
-    """One process of the demo. `ended` is done when it has ended, with its exit status."""
-
-    def __init__(self, name: str, process: asyncio.subprocess.Process, output: Path) -> None:
-        self.name = name
-        self.process = process
-        self.output = output
-        self.ended = asyncio.create_task(process.wait())
-
-    def last_words(self) -> str:
-        """The end of its output."""
-        return "\n".join(self.output.read_text(errors="replace").splitlines()[-LAST_WORDS:])
-
-    async def stop(self) -> None:
-        """Ask it to end, wait a little, and leave nothing of its process group behind."""
-        with suppress(ProcessLookupError):
-            self.process.terminate()
-        await asyncio.wait([self.ended], timeout=STOP_SECONDS)
-        with suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-        await self.ended
-
-
-class Family:
-    """The processes of the demo, and how they end: apps first, so that they can unregister, NATS last."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.servers: list[Child] = []
-        """What the demo can't do without, in the order of their start."""
-        self.apps: list[Child] = []
-
-    async def start(self, name: str, *argv: str) -> Child:
-        """Run a command in a process group of its own, with its output in a file."""
-        output = self.folder / f"{name}.log"
-        setpriv = shutil.which("setpriv")
-        if setpriv is not None:
-            argv = (setpriv, "--pdeathsig", "TERM", *argv)
-        with output.open("wb") as sink:
-            process = await asyncio.create_subprocess_exec(
-                *argv,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=sink,
-                stderr=asyncio.subprocess.STDOUT,
-                start_new_session=True,
-            )
-        return Child(name, process, output)
-
-    async def stop(self) -> None:
-        """End all that still runs."""
-        await asyncio.gather(*(app.stop() for app in self.apps))
-        for server in reversed(self.servers):
-            await server.stop()
-
-
 # ---------------------------------------------------------------- the demo
 
 
@@ -279,7 +217,7 @@ async def _wait_until_ready(ports: Ports, family: Family) -> None:
         )
         for child in everyone:
             if child.ended.done():
-                raise _ended(child)
+                raise DemoError(child.end())
         if not ready.done():
             router = family.servers[-1]
             raise DemoError(
@@ -317,11 +255,5 @@ async def _watch(family: Family) -> None:
         done, _ = await asyncio.wait([*servers, *apps], return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             if task in servers:
-                raise _ended(servers[task])
+                raise DemoError(servers[task].end())
             print(f"{apps.pop(task).name} has ended; its route goes in at most {STALE_SECONDS} s.", flush=True)
-
-
-def _ended(child: Child) -> DemoError:
-    status = child.ended.result()
-    how = f"by signal {-status}" if status < 0 else f"with status {status}"
-    return DemoError(f"{child.name} ended {how}; it said:\n{child.last_words()}")
