@@ -21,13 +21,10 @@ if TYPE_CHECKING:
     from router.front.keeper import Keeper
     from router.front.members import Inquiry
 
-LOOK_SECONDS = 2.0
-"""Time between two looks at who is there; a router that starts is seen at once."""
-
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """The command line."""
+    """The command line. `interval`: seconds between two looks at who is there; a router that starts is seen at once."""
 
     kind: str
     config_path: str | None
@@ -46,6 +43,7 @@ class Given:
     run_dir: str
     output: str
     watch: bool
+    interval: float
     reload: str
     as_json: bool
 
@@ -205,7 +203,7 @@ async def _watch(given: Given, keeper: Keeper, plan: Plan, asking: Inquiry) -> N
             trouble = f"{error}\nIt is tried again."
         say(trouble)
         with suppress(TimeoutError):
-            await asyncio.wait_for(asking.started.wait(), LOOK_SECONDS)
+            await asyncio.wait_for(asking.started.wait(), given.interval)
 
 
 def _news() -> Callable[[str], None]:

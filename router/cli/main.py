@@ -309,6 +309,9 @@ def front(
     ] = "",
     output: Annotated[str, typer.Option(metavar="FILE", help="Write there, once the program accepts it.")] = "",
     watch: Annotated[bool, typer.Option("--watch", help="Keep the file current until Ctrl-C.")] = False,
+    interval: Annotated[
+        float, typer.Option(metavar="SECONDS", min=0.1, help="Time between two looks at who is there.")
+    ] = 2.0,
     reload_cmd: Annotated[
         str, typer.Option(metavar="COMMAND", help="Run by /bin/sh whenever the file has changed.")
     ] = "",
@@ -341,6 +344,7 @@ def front(
         run_dir=run_dir,
         output=output,
         watch=watch,
+        interval=interval,
         reload=reload_cmd,
         as_json=json,
     )
