@@ -10,7 +10,7 @@ INSTALLED := $(VENV)/.installed
 EXTRAS := dev,embedded
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test fuzz lint bench bench-control cluster clean
+.PHONY: help demo run test fuzz lint bench bench-control cluster chaos clean
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,6 +40,9 @@ bench-control: $(INSTALLED) ## What registrations cost, over a real nats-server
 
 cluster: $(INSTALLED) ## A whole system on this machine: 3 NATS, 3 routers, 2 nginx, 6 apps; ARGS='--port N' or '--check'
 	@$(BIN)/python -m bench.cluster $(ARGS)
+
+chaos: $(INSTALLED) ## The same under checked load while its processes are killed; ARGS='--seconds S --seed N'
+	@$(BIN)/python -m bench.cluster.chaos $(ARGS)
 
 clean: ## Remove .venv and all caches
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info

@@ -21,8 +21,9 @@ LAST_WORDS = 15
 class Child:
     """One process. `ended` is done when it has ended, with its exit status."""
 
-    def __init__(self, name: str, process: asyncio.subprocess.Process, output: Path) -> None:
+    def __init__(self, name: str, argv: tuple[str, ...], process: asyncio.subprocess.Process, output: Path) -> None:
         self.name = name
+        self.argv = argv
         self.process = process
         self.output = output
         self.ended = asyncio.create_task(process.wait())
@@ -60,17 +61,17 @@ class Family:
         """Run a command in a process group of its own, with its output in a file."""
         output = self.folder / f"{name}.log"
         setpriv = shutil.which("setpriv")
-        if setpriv is not None:
-            argv = (setpriv, "--pdeathsig", "TERM", *argv)
-        with output.open("wb") as sink:
+        parental = (setpriv, "--pdeathsig", "TERM") if setpriv is not None else ()
+        with output.open("ab") as sink:
             process = await asyncio.create_subprocess_exec(
+                *parental,
                 *argv,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=sink,
                 stderr=asyncio.subprocess.STDOUT,
                 start_new_session=True,
             )
-        return Child(name, process, output)
+        return Child(name, argv, process, output)
 
     async def stop(self) -> None:
         """End all that still runs."""
