@@ -7,6 +7,7 @@ meanwhile, offer themselves to the new control, and are replaced by it one by on
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import sys
@@ -36,6 +37,8 @@ def run(config_path: str | None, overrides: dict[str, object]) -> int:
     from router.control.errors import StartError
 
     setproctitle.setproctitle(f"router: control {loaded.config.port}")
+    # A table is made of many objects that stay: looking through them again and again finds nothing.
+    gc.set_threshold(100_000, 20, 1000)
     try:
         status = uvloop.run(Running(loaded, config_path, overrides).serve())
     except StartError as error:
