@@ -52,7 +52,6 @@ from router.messages import (
     ToWorker,
 )
 from router.observe.log import Log
-from router.proxy.explain import explain
 from router.proxy.plane import Plane
 from router.table.routes import RouteTable
 from router.worker_link import stay_attached
@@ -135,7 +134,7 @@ class Worker:
             SendTable: lambda _: self._send_parts(self._plane.dump()),
             Listen: lambda _: self._in_background(self._listen()),
             ReopenLog: lambda _: self._plane.reopen_log(),
-            Explain: lambda message: self.send(Explained(message.ask, explain(self._plane, message))),
+            Explain: self._explain,
             Stop: lambda message: self.stop(message.grace),
         }
 
@@ -214,6 +213,11 @@ class Worker:
 
     def _take_health(self, message: HealthState) -> None:
         self._plane.health = message
+
+    def _explain(self, message: Explain) -> None:
+        from router.proxy.explain import explain  # seldom asked for, so not at the start
+
+        self.send(Explained(message.ask, explain(self._plane, message)))
 
     def _take_hint(self, message: RouteHint) -> None:
         waiting = self._asks.get(message.ask)

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from email.utils import formatdate, mktime_tz, parsedate_tz
 from typing import NamedTuple
 
 from router.messages import EndpointSpec
@@ -138,6 +137,8 @@ def _copied(cookie: bytes) -> list[bytes]:
 
 
 def _expires(value: bytes) -> bytes:
+    from email.utils import formatdate, mktime_tz, parsedate_tz  # few apps set one, so not at the start
+
     parsed = parsedate_tz(value.decode("latin-1")) if value else None
     if parsed is None:
         return b""

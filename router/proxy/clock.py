@@ -9,7 +9,24 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from email.utils import formatdate
+
+_DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+
+
+def http_date(second: int) -> bytes:
+    """The `Date` header line of a unix second (RFC 9110 §5.6.7), whatever the locale."""
+    t = time.gmtime(second)
+    day, month = _DAYS[t.tm_wday], _MONTHS[t.tm_mon - 1]
+    return b"Date: %b, %02d %b %d %02d:%02d:%02d GMT\r\n" % (
+        day.encode(),
+        t.tm_mday,
+        month.encode(),
+        t.tm_year,
+        t.tm_hour,
+        t.tm_min,
+        t.tm_sec,
+    )
 
 
 class Clock:
@@ -53,4 +70,4 @@ class Clock:
         second = int(time.time())
         if second != self._second:
             self._second = second
-            self.date_line = f"Date: {formatdate(second, usegmt=True)}\r\n".encode()
+            self.date_line = http_date(second)
