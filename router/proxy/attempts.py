@@ -122,7 +122,9 @@ def lost(local: str, address: str, error: BaseException | None, in_one: bool) ->
     if error is None:
         return CLOSED
     if isinstance(error, ConnectionResetError):
-        return Failure(f"read tcp {local}->{address}: read: connection reset by peer", Retry.NEVER, True)
+        # Unlike the Go router we repeat what may be repeated: an instance that is killed resets connections that its
+        # system had accepted for it (docs/decisions/0004).
+        return Failure(f"read tcp {local}->{address}: read: connection reset by peer", Retry.IDEMPOTENT, True)
     if isinstance(error, BrokenPipeError) and in_one:
         return Failure(f"write tcp {local}->{address}: write: broken pipe", Retry.ALWAYS, False)
     return Failure(f"write tcp {local}->{address}: {error}", Retry.NEVER, False)

@@ -237,11 +237,13 @@ class BackendH1(asyncio.Protocol):
             exchange.response_complete([])
         else:
             failure = lost(self.local, self.address, error, self._in_one and self._state == _HEAD)
+            if self._buffer and failure.retry is Retry.IDEMPOTENT:
+                failure = failure._replace(retry=Retry.NEVER)  # the answer had begun
             if self.served and not self._buffer and self._state == _HEAD:
                 # An idle connection that the peer closed just then says nothing about the endpoint.
                 if self.connections is not None:
                     self.connections.closed_by_peer(self)
-                if failure.retry is Retry.NEVER:
+                if failure.retry is not Retry.ALWAYS:
                     failure = Failure(failure.reason, Retry.IDEMPOTENT, False)
             exchange.attempt_failed(failure, stale=self.served > 0)
 

@@ -11,6 +11,7 @@ import pytest
 from router.messages import DropEndpoint, DropRoute, PutPool
 from tests.support.wire import OK, Client, Script, answering, request, serving, until
 
+GET = request()
 POST = request("app.test", "/", "Content-Length: 2", method="POST") + b"hi"
 
 
@@ -325,3 +326,29 @@ async def test_a_strategy_that_raises_loses_the_pool_and_no_request() -> None:
         assert (await client.get())[0] == 200
         assert bench.log.events[0][0] == "balancing-strategy-failed"
         assert bench.log.events[0][1]["error"] == "oops"
+
+
+@pytest.mark.parametrize(("message", "status"), [(GET, 200), (POST, 502)])
+async def test_a_reset_before_the_answer_is_repeated_where_that_is_safe(message: bytes, status: int) -> None:
+    """A killed instance resets connections that its system had accepted for it (docs/decisions/0004)."""
+
+    async def first(client: Client) -> None:
+        await client.head()
+        client.reset()
+
+    async with serving(first, answering(OK, body=0), max_attempts=3) as (bench, _):
+        (pool,) = bench.plane.table.pools.values()
+        pool.strategy.position = 0  # the first one's turn
+        client = await bench.client()
+        await client.send(message)
+        assert (await client.response())[0] == status
+
+
+async def test_an_answer_that_had_begun_is_not_asked_for_again() -> None:
+    async def half(client: Client) -> None:
+        await client.head()
+        await client.send(b"HTTP/1.1 200 OK\r\nX: ")
+
+    async with serving(half, half, max_attempts=3) as (bench, backends):
+        assert (await (await bench.client()).get())[0] == 502
+        assert sum(len(backend.connections) for backend in backends) == 1
