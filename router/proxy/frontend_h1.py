@@ -17,8 +17,8 @@ from router.http.request import Recent
 from router.http.response import STATUS_LINES, ResponseHead
 from router.observe.counters import Counter
 from router.proxy.bulk import HIGH_WATER, LONG, BulkReader
+from router.proxy.client import introduce
 from router.proxy.exchange import Exchange
-from router.proxy.tls import client_certificate
 from router.proxy.tunnel import Tunnel
 
 if TYPE_CHECKING:
@@ -105,19 +105,9 @@ class FrontendH1(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
         self.transport.set_write_buffer_limits(HIGH_WATER)
-        if not self.peer:
-            peer = transport.get_extra_info("peername")
-            host, port = peer[:2] if peer else ("", 0)
-            self.peer_ip = host.encode()
-            self.peer = b"%b:%d" % (self.peer_ip, port)
+        if not introduce(self, transport):
+            self.transport.abort()
         plane = self.plane
-        if plane.front_door is not None and (tls := transport.get_extra_info("ssl_object")) is not None:
-            self.secure = True
-            refused = plane.front_door.unwelcome(tls)
-            if refused is not None:
-                plane.log.warn("invalid-subject", **refused)
-                self.transport.abort()
-            self.client_certificate = client_certificate(tls)
         self._since = plane.clock.now
         full = plane.full()
         plane.frontends[self] = None

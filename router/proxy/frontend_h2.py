@@ -36,9 +36,9 @@ from router.http.h2_fields import fields_of, safe_trailers
 from router.http.message import BadMessage, HeaderList
 from router.http.response import ResponseHead
 from router.observe.counters import Counter
+from router.proxy.client import introduce
 from router.proxy.exchange import Exchange
 from router.proxy.h2_connection import H2Peer, H2Stream, lowered
-from router.proxy.tls import client_certificate
 
 if TYPE_CHECKING:
     from router.proxy.backend_h1 import BackendH1
@@ -230,22 +230,12 @@ class FrontendH2(H2Peer[Stream]):
     # -------------------------------------------------------- from the event loop
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        if not self.peer:
-            peer = transport.get_extra_info("peername")
-            host, port = peer[:2] if peer else ("", 0)
-            self.peer_ip = host.encode()
-            self.peer = b"%b:%d" % (self.peer_ip, port)
         plane = self.plane
-        refused = None
-        if plane.front_door is not None and (tls := transport.get_extra_info("ssl_object")) is not None:
-            self.secure = True
-            refused = plane.front_door.unwelcome(tls)
-            self.client_certificate = client_certificate(tls)
+        welcome = introduce(self, transport)
         full = plane.full()
         plane.frontends[self] = None
         self.begin(transport)
-        if refused is not None:
-            plane.log.warn("invalid-subject", **refused)
+        if not welcome:
             self.transport.abort()
         elif full:
             self._send_away(ErrorCodes.REFUSED_STREAM)
