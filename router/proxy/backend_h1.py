@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from router.proxy.plane import Plane
 
 CLOSE = b"Connection: close\r\n"
+_TE = b"TE: trailers\r\nConnection: TE\r\n"
+_TE_AND_CLOSE = b"TE: trailers\r\nConnection: close, TE\r\n"
+"""`TE` is for the next hop only, and says so (RFC 9110 §10.1.4)."""
 _PROBES = (
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
     (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 0),
@@ -127,6 +130,8 @@ class BackendH1(asyncio.Protocol):
         elif exchange.expects and not self.plane.settings.keep_alive_100_continue:
             connection = CLOSE
         self._last = connection is CLOSE
+        if b"te" in request.noted and exchange.takes_trailers and not exchange.upgrade:
+            connection = _TE_AND_CLOSE if self._last else _TE
         data = b"".join(
             (
                 request.method,
@@ -138,7 +143,6 @@ class BackendH1(asyncio.Protocol):
                 request.text,
                 exchange.lines,
                 framing,
-                b"TE: trailers\r\n" if b"te" in request.noted and exchange.takes_trailers else b"",
                 connection,
                 exchange.endpoint.head_lines,  # type: ignore[union-attr]
                 body,

@@ -235,6 +235,29 @@ async def test_safe_trailers_reach_who_takes_them(te: str, ending: bytes) -> Non
         assert (await client.rest()).endswith(b"\r\n\r\n2\r\nok\r\n" + ending)
 
 
+@pytest.mark.parametrize(
+    ("te", "upgrade", "settings", "sent"),
+    [
+        ("TE: trailers", (), {}, [b"TE: trailers", b"Connection: TE"]),
+        ("TE: gzip, trailers;q=1", (), {}, [b"TE: trailers", b"Connection: TE"]),
+        ("TE: trailers", (), {"disable_keep_alives": True}, [b"TE: trailers", b"Connection: close, TE"]),
+        ("TE: trailers", ("Connection: Upgrade", "Upgrade: websocket"), {}, [b"Connection: Upgrade"]),
+        ("TE: gzip", (), {}, []),
+        ("X: y", (), {}, []),
+    ],
+)
+async def test_te_is_for_the_next_hop_and_named_in_connection(
+    te: str, upgrade: tuple[str, ...], settings: dict[str, bool], sent: list[bytes]
+) -> None:
+    """RFC 9110 §10.1.4."""
+    heads: list[bytes] = []
+    async with serving(answering(OK, heads=heads), **settings) as (bench, _):
+        client = await bench.client()
+        await client.get("app.test", "/", te, *upgrade)
+        lines = heads[0].split(b"\r\n")
+        assert [line for line in lines if line.startswith((b"TE:", b"Connection:"))] == sent
+
+
 async def test_a_backend_that_speaks_http_10_is_not_kept() -> None:
     async with serving(answering(b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok")) as (bench, (backend,)):
         client = await bench.client()
