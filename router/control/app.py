@@ -189,6 +189,7 @@ class Control:
         self.config, self.certificates = config, certificates
         self.registry.reconfigure(registry_settings(config))
         self.static_routes.reconfigure(config.routes)
+        self.health_checks.reconfigure(config.backends.health_checks, self.registry.snapshot())
         if not same_bus and self.bus is not None:
             await self.bus.stop()
             self._start_bus()

@@ -64,6 +64,7 @@ class HealthChecks:
         self._specs: dict[int, EndpointSpec] = {}
         self._targets: dict[tuple[int, int], Target] = {}  # by endpoint id and number of the check
         self._of_pool: dict[str, set[tuple[int, int]]] = {}
+        self._known: dict[tuple[str, int], tuple[HealthCheck, str]] = {}  # while reconfiguring: what is unfit, by whom
         self._places = asyncio.Semaphore(AT_ONCE)
         self._session: aiohttp.ClientSession | None = None
 
@@ -77,12 +78,38 @@ class HealthChecks:
         if self._session is not None:
             await self._session.close()
 
-    def standing(self) -> Iterator[TableOp]:
+    def standing(self) -> Iterator[SetHealth]:
         """What a worker must know that has just got the table."""
         for (id, _), target in self._targets.items():
             if target.reason:
                 for key in target.keys:
                     yield SetHealth(key, id, target.reason)
+
+    def reconfigure(self, checks: list[HealthCheck], table: Iterable[TableOp]) -> None:
+        """Other checks are in force. `table` is what they may be for, as operations that make it from nothing.
+
+        What is known of an endpoint under a check that stays, stays known; one not checked any more counts as well.
+        """
+        if checks == self._checks:
+            return
+        for target in self._targets.values():
+            if target.task is not None:
+                target.task.cancel()
+        before = {
+            (key, id): (target.check, target.reason)
+            for (id, _), target in self._targets.items()
+            for key in target.keys
+            if target.reason
+        }
+        self._checks = checks
+        self._specs.clear()
+        self._targets.clear()
+        self._of_pool.clear()
+        self._known = before
+        self.apply(table)
+        self._known = {}
+        standing = {(op.key, op.id) for op in self.standing()}
+        self._publish([SetHealth(key, id, "") for key, id in before if (key, id) not in standing])
 
     # -------------------------------------------------------- the table
 
@@ -113,6 +140,8 @@ class HealthChecks:
             return
         target = self._targets.get((id, number))
         if target is None:
+            if (known := self._known.get((key, id))) is not None and known[0] == self._checks[number]:
+                reason = known[1]
             target = self._targets[id, number] = Target(spec, self._checks[number])
             target.reason, target.good = reason, not reason
             target.task = asyncio.get_running_loop().create_task(self._watch(id, target))

@@ -12,7 +12,7 @@ from router.config.model import HealthCheck
 from router.control.health_checks import HealthChecks, Target, _names
 from router.control.local import LocalKeeper
 from router.messages import DropEndpoint, DropPool, DropRoute, EndpointSpec, PutEndpoint, PutRoute, SetHealth, TableOp
-from tests.support.router import router
+from tests.support.router import loaded, router
 from tests.support.wire import TIMEOUT, RecordingLog, until
 
 NAMES = [
@@ -100,6 +100,35 @@ async def test_workers_hear_of_changes_for_every_route_and_newcomers_of_what_sta
             await checks.stop()
 
 
+async def test_other_checks_after_a_reload() -> None:
+    told: list[TableOp] = []
+    async with Backend() as backend:
+        backend.status = 503
+        reason = "a check was answered with 503"
+        table: list[TableOp] = [PutEndpoint(7, 1, EndpointSpec("127.0.0.1", backend.port))]
+        table += [PutRoute("a.com", 7), PutRoute("b.com", 7)]
+        stays = check(type="http", path="/a", routes=["a.com"])
+        goes = check(type="http", path="/b", routes=["b.com"])
+        checks = HealthChecks([], told.extend, RecordingLog())
+        try:
+            checks.apply(table)
+            checks.reconfigure([goes, stays], table)
+            await until(lambda: len(told) == 2)
+            told.clear()
+            checks.reconfigure([stays], table)
+            assert told == [SetHealth("a.com", 7, reason), SetHealth("b.com", 7, "")]
+            told.clear()
+            asked = len(backend.asked)
+            await until(lambda: len(backend.asked) > asked + 2)
+            assert {path for path, _ in backend.asked[asked + 1 :]} == {"/a"}
+            checks.reconfigure([check(type="http", path="/other")], table)
+            assert told == [SetHealth("a.com", 7, "")]
+            checks.reconfigure([], table)
+            assert not checks._targets
+        finally:
+            await checks.stop()
+
+
 @pytest.mark.parametrize(("kind", "reason"), [("tcp", "check failed: "), ("http", "check failed: ")])
 async def test_a_closed_port_is_found_out(kind: str, reason: str) -> None:
     told: list[TableOp] = []
@@ -154,3 +183,6 @@ async def test_from_the_configuration_to_the_worker(tmp_path: Path) -> None:
             one.status = 204
             async with asyncio.timeout(TIMEOUT):
                 await until(lambda: first.state[0] == "in")
+            config["backends"]["health_checks"][0]["path"] = "/other"  # type: ignore[index]
+            await control.reload(loaded(tmp_path, **config))
+            await until(lambda: ("/other", "a.com") in two.asked)

@@ -11,6 +11,7 @@ import aiohttp
 import yaml
 
 from router.config.load import load
+from router.config.model import RouterConfig
 from router.control.app import Control
 from tests.support.wire import RecordingLog
 
@@ -26,10 +27,15 @@ ME = aiohttp.encode_basic_auth("me", "secret")
 """The `Authorization` of those who may."""
 
 
+def loaded(directory: Path, **config: Any) -> RouterConfig:
+    """The configuration of a router with its `run_dir` and configuration file in `directory`."""
+    file = directory / "router.yml"
+    file.write_text(yaml.safe_dump({**FREE_PORTS, "run_dir": str(directory / "run"), **config}))
+    return load(file, {}).config
+
+
 @asynccontextmanager
 async def router(directory: Path, **config: Any) -> AsyncIterator[Control]:
     """A router that serves, with its `run_dir` and configuration file in `directory`."""
-    file = directory / "router.yml"
-    file.write_text(yaml.safe_dump({**FREE_PORTS, "run_dir": str(directory / "run"), **config}))
-    async with Control(load(file, {}).config, RecordingLog()) as control:
+    async with Control(loaded(directory, **config), RecordingLog()) as control:
         yield control
