@@ -41,8 +41,11 @@ class Leaf:
         """True if an empty environment variable is a value; for the others it is the same as none."""
         return self.field.annotation in (str, SecretStr)
 
-    def shown_in(self, config: RouterConfig) -> Any:
-        """The value `config` has, as a file would write it; secrets are `***`. None inside a null section."""
+    def shown_in(self, config: RouterConfig, *, secrets: bool = True) -> Any:
+        """The value `config` has, as a file would write it; secrets are masked. None inside a null section.
+
+        Without `secrets` the keys that hold one are left out of a list's items.
+        """
         value: Any = config
         for name in self.attributes:
             value = None if value is None else getattr(value, name)
@@ -50,7 +53,10 @@ class Leaf:
             return "***" if value.get_secret_value() else ""
         if isinstance(value, list):
             return [
-                item.model_dump(mode="json", by_alias=True) if isinstance(item, Section) else item for item in value
+                item.model_dump(mode="json", by_alias=True, exclude=None if secrets else _secrets_of(item))
+                if isinstance(item, Section)
+                else item
+                for item in value
             ]
         return format_duration(value) if self.kind.duration and value is not None else value
 
@@ -65,6 +71,10 @@ class Branch:
 
     path: str
     section: type[Section]
+
+
+def _secrets_of(section: Section) -> set[str]:
+    return {name for name in type(section).model_fields if isinstance(getattr(section, name), SecretStr)}
 
 
 def _section_in(annotation: Any) -> type[Section] | None:
@@ -127,6 +137,22 @@ def kind_at(path: Sequence[str | int], model: type[Section] = RouterConfig) -> t
             break
         kind, annotation = _kind_of(fields[step]), fields[step].annotation
     return kind, siblings
+
+
+def public_view(config: RouterConfig) -> dict[str, Any]:
+    """The configuration in effect as mappings and lists, without its secrets: their keys are left out."""
+    found: dict[str, Any] = {}
+    for path, leaf in LEAVES.items():
+        if leaf.kind.secret:
+            continue
+        *sections, name = path.split(".")
+        place = found
+        for section in sections:
+            place = place.setdefault(section, {})
+        place[name] = leaf.shown_in(config, secrets=False)
+    if config.nats is None:
+        found["nats"] = None
+    return found
 
 
 def suggest(path: str) -> str:

@@ -70,8 +70,8 @@ class Logging(Section):
     disable_log_source_ip: Flag = False
     """Write `-` for the client's address in the access log."""
     extra_access_log_fields: AccessLogFields = []
-    """Fields about the attempts of a request, in this order: `backend_time`, `dial_time` (with name look-up and TLS),
-    `dns_time`, `failed_attempts`, `failed_attempts_time`, `local_address`, `tls_time`; unknown names are left out."""
+    """Fields about the attempts of a request, in this order: `backend_time`, `dial_time`, `dns_time`,
+    `failed_attempts`, `failed_attempts_time`, `local_address`, `tls_time`; unknown names are left out."""
     enable_attempts_details: Flag = False
     """The older way to ask for `failed_attempts`, `failed_attempts_time`, `dns_time`, `dial_time`, `tls_time` and
     `backend_time`."""

@@ -23,6 +23,7 @@ from router import in_flight
 from router.admin.inspect_api import InspectApi
 from router.admin.routes_api import RoutesApi
 from router.admin.status import StatusError, StatusServer
+from router.config.keys import public_view
 from router.config.model import RouterConfig
 from router.control.adoption import Adoption
 from router.control.bus.client import Bus
@@ -287,7 +288,7 @@ class Control:
         deprecated = config.enable_deprecated_varz_healthz_endpoints
         server = StatusServer(
             health=lambda: self.health.reason,
-            varz=self._varz,
+            varz=lambda: {**self._varz(), "config": public_view(self.config)},
             routes=lambda: self.registry.routes(),
             credentials=self.credentials,
             api=[

@@ -91,10 +91,15 @@ def _backend_time(exchange: Any) -> bytes:
     return b"0.%06d" % (ns // 1000) if 0 <= ns < _SECOND else _seconds(ns)
 
 
-def _dial_time(exchange: Any) -> bytes:
-    if not exchange.head_at:
-        return _NONE
-    return _seconds(exchange.dialled) if exchange.dialled else _ZERO
+def _step(name: str) -> Callable[[Any], bytes]:
+    """How long one step of connecting took (`proxy.connections.Steps`)."""
+
+    def time_of(exchange: Any) -> bytes:
+        if not exchange.head_at:
+            return _NONE
+        return _seconds(getattr(exchange.steps, name)) if exchange.dialled else _ZERO
+
+    return time_of
 
 
 def _failed_attempts(exchange: Any) -> bytes:
@@ -110,15 +115,14 @@ def _failed_attempts_time(exchange: Any) -> bytes:
 
 ATTEMPT_FIELDS: dict[str, Callable[[Any], bytes]] = {
     "backend_time": _backend_time,
-    "dial_time": _dial_time,
-    "dns_time": lambda exchange: _NONE,
+    "dial_time": _step("connect"),
+    "dns_time": _step("lookup"),
     "failed_attempts": _failed_attempts,
     "failed_attempts_time": _failed_attempts_time,
     "local_address": lambda exchange: b'"%b"' % (exchange.local_address.encode() or b"-"),
-    "tls_time": lambda exchange: _ZERO if exchange.head_at and not exchange.endpoint.spec.tls else _NONE,
+    "tls_time": _step("handshake"),
 }
-"""Fields about the attempts (contract §12.2). Names are looked up, and TLS is spoken, as part of `dial_time`; how long
-each of them took is not known."""
+"""Fields about the attempts (contract §12.2). The steps of connecting are 0 on a connection that was there already."""
 _STATUS = [b"%d" % status if status else _NONE for status in range(1000)]
 
 

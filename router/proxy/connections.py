@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from time import monotonic
+from time import monotonic, perf_counter_ns
 from typing import TYPE_CHECKING
 
 from router.proxy.attempts import Failure, dial_failure, handshake_timeout, tls_failure
@@ -145,8 +145,19 @@ class Connections:
             shared.retire()
 
 
-async def dial(plane: Plane, endpoint: Endpoint, *, only_h1: bool = False) -> BackendH1 | BackendH2 | Failure:
-    """A new connection to `endpoint`, or why there is none. `only_h1`: HTTP/2 is not offered.
+class Steps:
+    """How long the steps of one dial took, in nanoseconds: 0 = there was no such step, -1 = it did not get so far."""
+
+    __slots__ = ("connect", "handshake", "lookup")
+
+    def __init__(self) -> None:
+        self.lookup = self.connect = self.handshake = -1
+
+
+async def dial(
+    plane: Plane, endpoint: Endpoint, steps: Steps, *, only_h1: bool = False
+) -> BackendH1 | BackendH2 | Failure:
+    """A new connection to `endpoint`, or why there is none; notes `steps`. `only_h1`: HTTP/2 is not offered.
 
     Takes at most `dial_timeout` seconds, and for a TLS endpoint `tls_handshake_timeout` on top.
     """
@@ -154,7 +165,7 @@ async def dial(plane: Plane, endpoint: Endpoint, *, only_h1: bool = False) -> Ba
     by_agreement = spec.tls and spec.protocol == "http2" and plane.settings.enable_http2 and not only_h1
     made = _ByAgreement(plane) if by_agreement else BackendH1(plane)
     try:
-        failure = await (_dial_tls if spec.tls else _dial)(plane, endpoint, made)
+        failure = await (_dial_tls if spec.tls else _dial)(plane, endpoint, made, steps)
     except asyncio.CancelledError:
         made.abandon()  # it may have been made just then, and nobody knows it
         raise
@@ -191,17 +202,25 @@ class _ByAgreement(asyncio.Protocol):
             self.chosen.abandon()
 
 
-async def _dial(plane: Plane, endpoint: Endpoint, made: asyncio.Protocol) -> Failure | None:
+async def _dial(plane: Plane, endpoint: Endpoint, made: asyncio.Protocol, steps: Steps) -> Failure | None:
     spec = endpoint.spec
     try:
         async with asyncio.timeout(plane.settings.dial_timeout or None):
-            await plane.loop.create_connection(lambda: made, spec.host, spec.port)
+            if _is_address(spec.host):
+                began = perf_counter_ns()
+                steps.lookup = 0
+                await plane.loop.create_connection(lambda: made, spec.host, spec.port)
+                steps.connect = perf_counter_ns() - began
+            else:
+                sock = await _connected(plane.loop, spec.host, spec.port, steps)
+                await plane.loop.create_connection(lambda: made, sock=sock)
     except (OSError, TimeoutError, UnicodeError) as error:
         return dial_failure(endpoint.address, error)
+    steps.handshake = 0
     return None
 
 
-async def _dial_tls(plane: Plane, endpoint: Endpoint, made: asyncio.Protocol) -> Failure | None:
+async def _dial_tls(plane: Plane, endpoint: Endpoint, made: asyncio.Protocol, steps: Steps) -> Failure | None:
     """The certificate must carry the name of the registration, or else the host dialled (contract §9.4)."""
     spec = endpoint.spec
     name = spec.server_cert_domain_san or spec.host
@@ -209,9 +228,11 @@ async def _dial_tls(plane: Plane, endpoint: Endpoint, made: asyncio.Protocol) ->
     sock: socket.socket | None = None
     try:
         async with asyncio.timeout(plane.settings.dial_timeout or None):
-            sock = await _connected(plane.loop, spec.host, spec.port)
+            sock = await _connected(plane.loop, spec.host, spec.port, steps)
+        began = perf_counter_ns()
         async with asyncio.timeout(plane.settings.tls_handshake_timeout or None):
             await plane.loop.create_connection(lambda: made, sock=sock, ssl=context, server_hostname=name)
+        steps.handshake = perf_counter_ns() - began
     except ssl.SSLError as error:
         return tls_failure(name, error)
     except TimeoutError as error:
@@ -221,9 +242,17 @@ async def _dial_tls(plane: Plane, endpoint: Endpoint, made: asyncio.Protocol) ->
     return None
 
 
-async def _connected(loop: asyncio.AbstractEventLoop, host: str, port: int) -> socket.socket:
+def _is_address(host: str) -> bool:
+    """Not a name that must be looked up."""
+    return ":" in host or host.replace(".", "").isdigit()
+
+
+async def _connected(loop: asyncio.AbstractEventLoop, host: str, port: int, steps: Steps) -> socket.socket:
     """A socket connected to the first of the host's addresses that takes it. Raises OSError."""
+    began = perf_counter_ns()
     found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    looked_up = perf_counter_ns()
+    steps.lookup = 0 if _is_address(host) else looked_up - began
     failed: OSError | None = None
     for family, kind, protocol, _, address in found:
         sock = socket.socket(family, kind | socket.SOCK_NONBLOCK, protocol)
@@ -236,6 +265,7 @@ async def _connected(loop: asyncio.AbstractEventLoop, host: str, port: int) -> s
             sock.close()
             raise
         else:
+            steps.connect = perf_counter_ns() - looked_up
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             return sock
     raise failed or OSError(f"{host} has no address")

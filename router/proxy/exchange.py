@@ -29,7 +29,7 @@ from router.http.trace import Trace
 from router.observe.counters import Counter
 from router.proxy.attempts import IDEMPOTENT, NOTHING_TO_CHOOSE, TIMED_OUT, Failure, Retry
 from router.proxy.backend_h1 import BackendH1
-from router.proxy.connections import Connections, dial
+from router.proxy.connections import Connections, Steps, dial
 from router.proxy.hedge import Hedge
 
 if TYPE_CHECKING:
@@ -92,6 +92,7 @@ class Exchange:
         "sticky",
         "trial",
         "status",
+        "steps",
         "trace",
         "upgrade",
         "waits_since",
@@ -108,7 +109,10 @@ class Exchange:
         self.begun = 0
         """When the last attempt began, unix ns, if it was not the first."""
         self.dialled = 0
-        """Nanoseconds that connecting took in the last attempt, TLS included; 0 = it found an idle connection."""
+        """Nanoseconds that connecting took in the last attempt, TLS included; 0 = it found an idle connection.
+
+        Only where it took any is there `steps`, which tells its parts.
+        """
         self.head_at = 0
         """When the response head came, unix ns; 0 = none came."""
         self.local_address = ""
@@ -432,7 +436,8 @@ class Exchange:
 
     async def _dial(self, endpoint: Endpoint) -> None:
         began = perf_counter_ns()
-        outcome = await dial(self.plane, endpoint, only_h1=bool(self.upgrade))
+        self.steps = Steps()
+        outcome = await dial(self.plane, endpoint, self.steps, only_h1=bool(self.upgrade))
         self.dialled = perf_counter_ns() - began
         self._dialling = None
         if isinstance(outcome, Failure):

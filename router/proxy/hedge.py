@@ -11,7 +11,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from router.proxy.attempts import IDEMPOTENT, Failure
-from router.proxy.connections import Connections, dial
+from router.proxy.connections import Connections, Steps, dial
 
 if TYPE_CHECKING:
     from router.http.message import HeaderList
@@ -56,7 +56,7 @@ class Hedge:
 
     async def _dial(self) -> None:
         endpoint = self.endpoint
-        outcome = await dial(self.plane, endpoint)
+        outcome = await dial(self.plane, endpoint, Steps())
         self._dialling = None
         if isinstance(outcome, Failure):
             self.attempt_failed(outcome, stale=False)

@@ -439,6 +439,7 @@ class Plane:
             "backend-endpoint-failed",
             **facts,
             **{"num-endpoints": len(pool.endpoints) if pool is not None else 0, "conn-reused": stale},
+            **_dial_times(exchange),
             attempt=exchange.attempt,
             error=failure.reason,
             retriable=retry,
@@ -555,6 +556,22 @@ class Plane:
         account: Account = endpoint.account
         endpoint.account = None
         return account.report(endpoint.spec, endpoint.state, endpoint.failed_for)
+
+
+def _dial_times(exchange: Exchange) -> dict[str, Any]:
+    """How an attempt had its connection, as events say it: seconds, -1 for a step that was not (contract §12.5)."""
+    steps = exchange.steps if exchange.dialled else None
+    lookup, connect, handshake = (steps.lookup, steps.connect, steps.handshake) if steps is not None else (-1, -1, -1)
+    return {
+        "got-connection": steps is None or handshake >= 0,
+        "dns-lookup-time": _seconds(lookup),
+        "dial-time": _seconds(connect),
+        "tls-handshake-time": _seconds(handshake),
+    }
+
+
+def _seconds(ns: int) -> float:
+    return ns / 1e9 if ns > 0 else -1.0
 
 
 def _about(endpoint: Endpoint) -> dict[str, Any]:

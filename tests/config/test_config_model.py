@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
 import pytest
 from pydantic import SecretStr, ValidationError
 
-from router.config.keys import LEAVES
+from router.config.keys import LEAVES, public_view
 from router.config.kinds import Kind
 from router.config.known import KNOWN
 from router.config.model import NatsHost, RouterConfig, default_run_dir
@@ -259,3 +260,21 @@ EFFECTIVE = [
 @pytest.mark.parametrize(("name", "settings", "value"), EFFECTIVE)
 def test_effective_values(name: str, settings: dict[str, object], value: int) -> None:
     assert getattr(RouterConfig.model_validate(settings), name) == value
+
+
+def test_what_is_shown_has_no_secret() -> None:
+    config = RouterConfig.model_validate(
+        {
+            "status": {"user": "u", "pass": "SECRET"},
+            "nats": {"pass": "SECRET", "token": "", "hosts": [{"hostname": "10.0.0.1", "port": 4222}]},
+            "balancing_algorithm": "least-connection",
+        }
+    )
+    shown = public_view(config)
+    assert shown["balancing_algorithm"] == "least-connection"
+    assert shown["status"]["user"] == "u"
+    assert shown["nats"]["hosts"] == [{"hostname": "10.0.0.1", "port": 4222}]
+    assert "pass" not in shown["status"]
+    assert not {"pass", "token", "nkey_seed", "private_key"} & shown["nats"].keys()
+    assert "SECRET" not in json.dumps(shown)
+    assert public_view(RouterConfig(nats=None))["nats"] is None

@@ -12,7 +12,8 @@ import pytest
 
 from router.messages import WorkerSettings
 from router.observe.access_log import AccessLog, quoted, redacted
-from tests.support.wire import answering, serving
+from tests.support import certs
+from tests.support.wire import Backend, answering, serving
 
 ANSWER = b"HTTP/1.1 200 OK\r\nDate: Mon, 01 Jan 2024 00:00:00 GMT\r\nContent-Length: 2\r\n\r\nok"
 
@@ -115,6 +116,35 @@ async def test_a_backend_that_is_down_is_named(tmp_path: Path) -> None:
     assert re.search(
         r'" 502 0 \d+ "-" "-" "127.*" "127\.0\.0\.1:1" .* x_cf_routererror:"endpoint_failure \(', path.read_text()
     )
+
+
+TOOK = r"(?!0\.000000)0\.\d{6}"
+
+
+@pytest.mark.parametrize(
+    ("tls", "host", "times"),
+    [
+        (False, "127.0.0.1", f"dns_time:0.000000 dial_time:{TOOK} tls_time:0.000000"),
+        (False, "localhost", f"dns_time:{TOOK} dial_time:{TOOK} tls_time:0.000000"),
+        (True, "localhost", f"dns_time:{TOOK} dial_time:{TOOK} tls_time:{TOOK}"),
+    ],
+)
+async def test_the_steps_of_connecting(tmp_path: Path, tls: bool, host: str, times: str) -> None:
+    path = tmp_path / "access.log"
+    backend = Backend(answering(ANSWER), certs.server(certs.issued("localhost")) if tls else None)
+    settings = {"access_log_fields": ("dns_time", "dial_time", "tls_time"), "backend_tls": certs.back()}
+    async with serving(access_log_file=str(path), **settings) as (bench, _):
+        await backend.start()
+        bench.route("app.test", backend.port, host=host, tls=tls)
+        client = await bench.client()
+        await client.get("app.test")
+        await client.get("app.test")
+        client.close()
+        await bench.quiet()
+        await backend.stop()
+    first, second = path.read_text().splitlines()
+    assert re.search(f" {times} ", first)
+    assert " dns_time:0.000000 dial_time:0.000000 tls_time:0.000000 " in second
 
 
 @pytest.mark.parametrize(

@@ -85,14 +85,14 @@ async def test_options(tmp_path: Path) -> None:
     assert (match["remote"], match["xff"]) == ("-", "-")
     assert match["headers"] == r' x_one:"a\"b" x_two:"-"'
     assert re.fullmatch(
-        r' failed_attempts:0 backend_time:\d\.\d{6} dial_time:\d\.\d{6} dns_time:"-" tls_time:0.000000'
+        r" failed_attempts:0 backend_time:\d\.\d{6} dial_time:\d\.\d{6} dns_time:0.000000 tls_time:0.000000"
         r' failed_attempts_time:0.000000 local_address:"127.0.0.1:\d+"',
         match["fields"],
     )
     kept = LINE.match(again)
     assert kept is not None
     assert re.fullmatch(
-        r' failed_attempts:0 backend_time:\d\.\d{6} dial_time:0.000000 dns_time:"-" tls_time:0.000000'
+        r" failed_attempts:0 backend_time:\d\.\d{6} dial_time:0.000000 dns_time:0.000000 tls_time:0.000000"
         r' failed_attempts_time:0.000000 local_address:"127.0.0.1:\d+"',
         kept["fields"],
     )

@@ -141,6 +141,8 @@ async def test_a_refused_connection_is_502_with_its_reason() -> None:
         text = f"X-Cf-RouterError: endpoint_failure (dial tcp 127.0.0.1:{port}: connect: connection refused)\r\n"
         assert text.encode() in head
         assert bench.log.names() == ["backend-endpoint-failed", "endpoint-marked-as-ineligible"]
+        told = bench.log.events[0][1]
+        assert [told["got-connection"], told["dns-lookup-time"], told["tls-handshake-time"]] == [False, -1.0, -1.0]
         assert (await client.get())[0] == 502  # the mark is forgotten when nothing else is left
 
 

@@ -197,12 +197,14 @@ class Bench:
         self._next = 1
         self._clients: list[Client] = []
 
-    def route(self, key: str, *ports: int, algorithm: str = "round-robin", **spec: Any) -> None:
+    def route(
+        self, key: str, *ports: int, algorithm: str = "round-robin", host: str = "127.0.0.1", **spec: Any
+    ) -> None:
         """Register endpoints on these ports for a route key."""
         self.plane.table.apply([PutPool(key, "/", algorithm)])
         for number, port in enumerate(ports):
             about = {"app": "app-guid", "instance_id": f"instance-{number}", "instance_index": str(number), **spec}
-            endpoint = EndpointSpec("127.0.0.1", port, **about)
+            endpoint = EndpointSpec(host, port, **about)
             self.plane.table.apply([PutEndpoint(self._next, self._next, endpoint), PutRoute(key, self._next)])
             self._next += 1
 
