@@ -58,6 +58,7 @@ from router.config.kinds import (
     Workers,
     ZonePreference,
 )
+from router.config.nats_rules import nats_problems
 from router.config.observing import ATTEMPT_DETAILS, AccessLog, Logging, Prometheus
 from router.config.section import Section
 from router.config.static import StaticRoutes
@@ -605,6 +606,8 @@ def contradictions(config: RouterConfig) -> Iterator[tuple[tuple[str, ...], str,
     if twice := sorted({name for name in names if names.count(name) > 1}):
         yield ("routes",), f"several routes have the name {twice[0]}", "give each route a name of its own, or none"
     yield from tls_problems(config)
+    if config.nats is not None:
+        yield from nats_problems(config.nats)
     yield from template_problems(config)
     prometheus = config.prometheus
     if bool(prometheus.cert_path) != bool(prometheus.key_path):

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from router.config.pem import PemError, read_certificates, read_pair, subject_key, subject_of
 
 if TYPE_CHECKING:
-    from router.config.model import Nats, RouterConfig
+    from router.config.model import RouterConfig
 
-_REMEDY = "give PEM text, or the path of a file that the router may read"
+REMEDY = "give PEM text, or the path of a file that the router may read"
 
 
 def tls_problems(config: RouterConfig) -> Iterator[tuple[tuple[str, ...], str, str]]:
@@ -26,11 +26,11 @@ def tls_problems(config: RouterConfig) -> Iterator[tuple[tuple[str, ...], str, s
             try:
                 read_pair(entry.cert_chain, entry.private_key.get_secret_value())
             except PemError as error:
-                yield ("tls_pem",), f"entry {number + 1}: {error}", _REMEDY
+                yield ("tls_pem",), f"entry {number + 1}: {error}", REMEDY
     try:
         own = config.client_ca_certs and read_certificates(config.client_ca_certs)
     except PemError as error:
-        yield ("client_ca_certs",), str(error), _REMEDY
+        yield ("client_ca_certs",), str(error), REMEDY
     else:
         if config.enable_verify_client_certificate_metadata:
             known = {subject_of(authority) for authority in own or ()}
@@ -45,37 +45,10 @@ def tls_problems(config: RouterConfig) -> Iterator[tuple[tuple[str, ...], str, s
         try:
             read_certificates(authority)
         except PemError as error:
-            yield ("ca_certs",), f"entry {number + 1}: {error}", _REMEDY
+            yield ("ca_certs",), f"entry {number + 1}: {error}", REMEDY
     chain, key = config.backends.cert_chain, config.backends.private_key.get_secret_value()
     if chain and key:
         try:
             read_pair(chain, key)
         except PemError as error:
-            yield ("backends.cert_chain", "backends.private_key"), str(error), _REMEDY
-    if config.nats is not None and config.nats.tls_enabled:
-        yield from _nats_problems(config.nats)
-
-
-def _nats_problems(nats: Nats) -> Iterator[tuple[tuple[str, ...], str, str]]:
-    """TLS towards the bus (contract §2.8)."""
-    if nats.ca_certs:
-        try:
-            read_certificates(nats.ca_certs)
-        except PemError as error:
-            yield ("nats.ca_certs",), str(error), _REMEDY
-    chain, key = nats.cert_chain, nats.private_key.get_secret_value()
-    if bool(chain) != bool(key):
-        missing, given = ("private_key", "cert_chain") if chain else ("cert_chain", "private_key")
-        yield (
-            (f"nats.{missing}", f"nats.{given}"),
-            "a certificate and its key go together",
-            f"give `nats.{missing}` too",
-        )
-    elif chain:
-        try:
-            pair = read_pair(chain, key)
-        except PemError as error:
-            yield ("nats.cert_chain", "nats.private_key"), str(error), _REMEDY
-        else:
-            if pair.days_left() < 0:
-                yield ("nats.cert_chain",), "the certificate has expired", "renew it"
+            yield ("backends.cert_chain", "backends.private_key"), str(error), REMEDY

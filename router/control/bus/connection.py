@@ -18,6 +18,8 @@ from nats.errors import Error as NatsError
 from nats.errors import StaleConnectionError
 from nats.protocol.parser import AWAITING_CONTROL_LINE, Parser
 
+from router.config.nkey import NkeyError, check_credentials
+
 Take = Callable[[float, list[tuple[int, bytes]]], None]
 """Gets the monotonic second at which messages were read, and each message's subscription and payload."""
 
@@ -64,6 +66,12 @@ class Connection(Client):
         """Called when encryption, if there is to be any, is in force; the answer carries the password."""
         if self._encrypted and not self._server_info.get("tls_required"):
             raise NatsError("the server offers no TLS; `nats.tls_enabled` demands it")
+        # The file may have changed for the worse, and nats-py goes on trying after nothing but its own errors.
+        if self._user_credentials is not None:
+            try:
+                check_credentials(str(self._user_credentials))
+            except NkeyError as error:
+                raise NatsError(f"nats.credentials: {error}") from error
         return super()._connect_command()
 
 

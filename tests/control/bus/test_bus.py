@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-import nkeys
 import pytest
 import trustme
 
@@ -21,6 +20,7 @@ from router.control.bus.embedded import EmbeddedNats
 from router.control.settings import bus_tls
 from tests.support import certs
 from tests.support.bus import beating, hearing, heartbeat, nats_server, party, refusal, registers_on_demand
+from tests.support.nats_jwt import USER, Key, Operator
 from tests.support.processes import free_port
 
 QUICK = 0.2
@@ -37,13 +37,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 # ---------------------------------------------------------------- being let in
 
 
-def seed() -> tuple[str, str]:
-    """An nkey: seed, public key."""
-    pair = nkeys.from_seed(nkeys.encode_seed(os.urandom(32), nkeys.PREFIX_BYTE_USER))
-    return pair.seed.decode(), pair.public_key.decode()
-
-
-SEED, PUBLIC = seed()
+ME, STRANGER = Key(USER), Key(USER)
 
 
 @pytest.mark.parametrize(
@@ -51,7 +45,7 @@ SEED, PUBLIC = seed()
     [
         ('users: [{user: "u", password: "p"}]', {"user": "u", "password": "p"}, {"user": "u", "password": "x"}),
         ('token: "t0ken"', {"token": "t0ken"}, {"token": "other"}),
-        (f"users: [{{nkey: {PUBLIC}}}]", {"nkey_seed": SEED}, {"nkey_seed": seed()[0]}),
+        (f"users: [{{nkey: {ME.public}}}]", {"nkey_seed": ME.seed}, {"nkey_seed": STRANGER.seed}),
     ],
     ids=["password", "token", "nkey"],
 )
@@ -61,6 +55,33 @@ async def test_a_server_that_wants_proof(rule: str, good: dict[str, str], bad: d
         async with hearing(server.port, **good) as router:
             assert router.bus.address == f"127.0.0.1:{server.port}"
         assert await refusal(server.port, **bad)  # the server may hang up before its reason is read
+
+
+async def test_credentials_of_an_account(tmp_path: Path) -> None:
+    operator = Operator()
+    mine, theirs = (str(operator.credentials(tmp_path / f"{name}.creds")) for name in ("router", "app"))
+    async with nats_server(*operator.server_options(tmp_path)) as server:
+        async with hearing(server.port, credentials=mine) as router, party(server.port, user_credentials=theirs) as app:
+            await app.publish("router.register", heartbeat(1))
+            await router.until(lambda: router.keys == ["app-1.test"])
+        late = str(operator.credentials(tmp_path / "late.creds", exp=1))
+        strange = str(Operator().credentials(tmp_path / "strange.creds"))
+        for wrong in ({}, {"credentials": strange}, {"credentials": late}):
+            assert "authorization" in (await refusal(server.port, **wrong)).lower()
+
+
+async def test_a_credentials_file_may_be_replaced_while_the_router_runs(tmp_path: Path) -> None:
+    operator = Operator()
+    file = operator.credentials(tmp_path / "router.creds")
+    options = operator.server_options(tmp_path)
+    async with nats_server(*options) as server, hearing(server.port, credentials=str(file)) as router:
+        port = server.port
+        file.write_text("half a file")
+        server.kill()
+        async with nats_server(*options, port=port):
+            await router.until(lambda: "there is no user JWT in it" in router.bus.last_error)
+            operator.credentials(file)
+            await router.until(lambda: router.bus.connected)
 
 
 # ---------------------------------------------------------------- TLS
