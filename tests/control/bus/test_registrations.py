@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from router.control.bus.registrations import Malformed, Registration, read
@@ -171,6 +171,7 @@ keys = st.sampled_from(
 )
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # a busy machine is no fault
 @given(st.dictionaries(keys, json_value, max_size=5).map(lambda message: json.dumps(message).encode()) | st.binary())
 def test_whatever_comes_is_read_or_refused_with_a_reason(payload: bytes) -> None:
     with contextlib.suppress(Malformed):
