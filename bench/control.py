@@ -25,7 +25,8 @@ from router.control.bus.client import Bus, BusSettings
 from router.control.bus.embedded import EmbeddedNats
 from router.control.bus.identity import Identity
 from router.control.feed import _table_frames
-from router.control.registry import Registry, RegistrySettings
+from router.control.registry import Registry
+from router.control.table import RegistrySettings
 from router.frames import Splitter
 from router.messages import Table, TableOp, ToWorker
 from router.observe.log import Log

@@ -21,7 +21,8 @@ from router.control.bus.client import Bus, BusSettings
 from router.control.bus.embedded import EmbeddedNats
 from router.control.bus.identity import Identity
 from router.control.bus.warm_start import WarmStart
-from router.control.registry import Registry, RegistrySettings
+from router.control.registry import Registry
+from router.control.table import RegistrySettings
 from router.messages import EndpointSpec
 from router.observe.log import Log
 

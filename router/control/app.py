@@ -55,6 +55,7 @@ from router.control.sockets import Listeners, resolve
 from router.control.state import PidFile, RunDir, StatusAccess
 from router.control.static_routes import StaticRoutes
 from router.control.systemd import Notifier, activated_sockets
+from router.control.unknown import explain_missing
 from router.in_flight import InFlight
 from router.messages import (
     FEED_VERSION,
@@ -497,14 +498,14 @@ class Control:
                     await asyncio.sleep(0)
             bus = self.config.nats
             here = bus is None or all(is_loopback(server.hostname) for server in bus.hosts)
-            patient = Patient(self.config, table, self.registry.history(""), here)
+            patient = Patient(self.config, table, self.registry.history.of(""), here)
             return [finding._asdict() for finding in await asyncio.to_thread(examine, patient)]
 
         return InspectApi(
             explain=lambda client, secure, head: self.keeper.explain(client, secure, head),
-            history=lambda host: [event._asdict() for event in self.registry.history(host)],
+            history=lambda host: [event._asdict() for event in self.registry.history.of(host)],
             doctor=doctor,
-            hints=lambda host: self.registry.explain_missing(host),
+            hints=lambda host: explain_missing(self.registry, host),
         )
 
     def _varz(self) -> dict[str, Any]:
@@ -548,7 +549,7 @@ class _Office:
         self._control.figures.gone(lane)
 
     def hints_for(self, host: str) -> list[str]:
-        return self._control.registry.explain_missing(host)
+        return explain_missing(self._control.registry, host)
 
     def endpoint_unfit(self, unfit: EndpointUnfit) -> None:
         self._control.registry.remove_unfit(unfit.key, unfit.id, unfit.reason)

@@ -22,7 +22,7 @@ from router.config.pem import PemError, read_pair, read_pem, subject_key
 from router.control.bus.client import BusSettings
 from router.control.bus.fleet import About
 from router.control.errors import StartError
-from router.control.registry import RegistrySettings
+from router.control.table import RegistrySettings
 from router.in_flight import LANES
 from router.messages import (
     NO_OPTIONS,

@@ -122,7 +122,7 @@ async def test_register_unregister_and_history(tmp_path: Path) -> None:
             await until(lambda: len(control.registry))
             assert await get(control.port, "a.test", "/p") == (200, b"hello")
             await run("register", here, "a.test/p", "--app", "shop2", "--nats", f"nats://127.0.0.1:{server.port}")
-            await until(lambda: len(control.registry.history("a.test")) == 2)
+            await until(lambda: len(control.registry.history.of("a.test")) == 2)
             said = await run("unregister", here, "a.test/p", "-c", file, "--json")
             assert json.loads(said.stdout) == {"host": "127.0.0.1", "port": port, "uris": ["a.test/p"]}
             await until(lambda: not len(control.registry))

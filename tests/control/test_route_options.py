@@ -9,7 +9,8 @@ import pytest
 
 from router.control.bus import registrations
 from router.control.bus.route_options import read_options
-from router.control.registry import Registry, RegistrySettings
+from router.control.registry import Registry
+from router.control.table import RegistrySettings
 from router.messages import NO_OPTIONS, EndpointSpec, PutPool, RouteOptions, TableOp
 from router.table.endpoint import Endpoint, Loads
 from router.table.pool import Pool

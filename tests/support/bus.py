@@ -14,7 +14,8 @@ from nats.aio.client import Client
 from router.control.bus.client import Bus, BusSettings
 from router.control.bus.embedded import EmbeddedNats
 from router.control.bus.identity import Identity
-from router.control.registry import Registry, RegistrySettings
+from router.control.registry import Registry
+from router.control.table import RegistrySettings
 from tests.support.workers import EventLog
 
 PATIENCE = 20.0

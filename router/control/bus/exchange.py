@@ -14,6 +14,7 @@ from collections.abc import Collection, Iterator
 
 import msgspec
 
+from router.control.merging import export, export_gone, merge, merge_gone
 from router.control.registry import Registry
 from router.messages import EndpointSpec, RouteOptions
 
@@ -102,9 +103,9 @@ def pieces(registry: Registry, sender: str, buckets: Collection[int] | None = No
 
 
 def _records(registry: Registry, buckets: Collection[int] | None) -> Iterator[tuple[type, Route | Gone]]:
-    for key, address, stamp in registry.export_gone(buckets):
+    for key, address, stamp in export_gone(registry, buckets):
         yield Gone, Gone(key, address, stamp)
-    for key, path, options, endpoints in registry.export(buckets):
+    for key, path, options, endpoints in export(registry, buckets):
         for begin in range(0, len(endpoints), _TOGETHER):
             yield Route, Route(key, path, options, endpoints[begin : begin + _TOGETHER])
 
@@ -125,8 +126,8 @@ def apply(registry: Registry, piece: Piece, offset: float) -> int:
     """Merge a piece into a table: the number of changes. `offset` is this clock less the sender's, in seconds."""
     changes = 0
     for gone in piece.gone:
-        changes += registry.merge_gone(gone.key, gone.address, gone.stamp + offset)
+        changes += merge_gone(registry, gone.key, gone.address, gone.stamp + offset)
     for route in piece.routes:
         endpoints = [(spec, heard + offset) for spec, heard in route.endpoints]
-        changes += registry.merge(route.key, route.context_path, route.options, endpoints)
+        changes += merge(registry, route.key, route.context_path, route.options, endpoints)
     return changes

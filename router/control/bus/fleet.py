@@ -6,7 +6,7 @@
     router.fleet.take.ID      … to the router that asked, or to the reply subject
 
 A bucket that differs in two announcements in a row is asked for: what is only on its way is left in peace. Each router
-asks for itself, so both sides of a difference learn. Who wins is the registry's to say (`Registry.merge`).
+asks for itself, so both sides of a difference learn. Who wins is the registry's to say (`control.merging.merge`).
 
 Clocks: stamps are carried over by the least difference seen between a peer's clock and ours, which is their true
 difference and the shortest time that a message took.
@@ -28,6 +28,7 @@ from nats.errors import Error as NatsError
 
 from router.control.bus.client import Bus
 from router.control.bus.exchange import LAYOUT, Piece, PieceError, apply, pieces, read_piece
+from router.control.merging import forget_unknown
 from router.control.registry import Registry
 from router.observe.log import Limiter, Log
 from router.table.digest import BUCKETS, PACKED_BYTES
@@ -207,7 +208,7 @@ class Fleet:
             self._log.info("table-repaired", changes=changes, by=piece.sender, buckets=len(piece.buckets or ()))
 
     def _forget(self, peer: Peer, piece: Piece, offset: float) -> int:
-        """At the end of a whole answer: what the peer would know if it still were (`Registry.forget_unknown`)."""
+        """At the end of a whole answer: what the peer would know if it still were (`forget_unknown`)."""
         if piece.number == 0:
             peer.taking, peer.taking_number = set(), 0
         if piece.buckets is None or piece.number != peer.taking_number:
@@ -218,7 +219,7 @@ class Fleet:
         if not piece.last:
             return 0
         known, peer.taking, peer.taking_number = peer.taking, set(), -1
-        return self._registry.forget_unknown(frozenset(piece.buckets), known, piece.listening_since + offset)
+        return forget_unknown(self._registry, frozenset(piece.buckets), known, piece.listening_since + offset)
 
     def _unreadable(self, subject: str, error: Exception) -> None:
         if (held := self._unreadable_log.allow(subject)) is not None:

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from router.control.bus.exchange import PieceError, apply, pieces, read_piece
 from router.control.bus.fleet import ANNOUNCE, GET, TAKE, About, Fleet
-from router.control.registry import Registry, RegistrySettings
+from router.control.registry import Registry
+from router.control.table import RegistrySettings
 from router.messages import EndpointSpec
 from tests.support.bus import event_log
 

@@ -13,8 +13,9 @@ from router.config.model import RouterConfig
 from router.control import snapshot
 from router.control.app import Control
 from router.control.bus.embedded import EmbeddedNats
-from router.control.registry import Registry, RegistrySettings
+from router.control.registry import Registry
 from router.control.snapshot import Snapshot
+from router.control.table import RegistrySettings
 from router.messages import EndpointSpec
 from tests.support.bus import event_log, heartbeat, nats_server, party
 

@@ -1,0 +1,114 @@
+"""What the table is made of: endpoints, entries, pools. Data only; `control.table` keeps them in order."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from router.messages import NO_OPTIONS, EndpointSpec, PutPool
+
+DEAD = -math.inf
+"""`Entry.refreshed` of one that is gone."""
+
+
+class Endpoint:
+    """A registration as workers know it, shared by all pools in which it stands.
+
+    `other` is another one of the same address, if the address stands differently in different pools, and so on.
+    """
+
+    __slots__ = ("address", "id", "other", "slot", "spec", "uses")
+
+    def __init__(self, id: int, slot: int, spec: EndpointSpec, address: str, other: Endpoint | None) -> None:
+        self.id = id
+        self.slot = slot
+        self.spec = spec
+        self.address = address
+        self.other = other
+        self.uses = 0
+
+
+class Entry:
+    """An endpoint's place in one pool, and when it was last registered there."""
+
+    __slots__ = ("endpoint", "pool", "refreshed")
+
+    def __init__(self, endpoint: Endpoint, pool: Pool, now: float) -> None:
+        self.endpoint = endpoint
+        self.pool = pool
+        self.refreshed = now
+
+    @property
+    def time_to_live(self) -> float:
+        """Seconds after which it is stale."""
+        return self.endpoint.spec.stale_after
+
+    @property
+    def dead(self) -> bool:
+        """Gone from its pool, or another entry stands in its place."""
+        return self.refreshed == DEAD
+
+
+class Pool:
+    """The endpoints of one route, and what was asked for the route as a whole."""
+
+    __slots__ = ("algorithm", "changed", "context_path", "entries", "key", "options")
+
+    def __init__(self, key: str, path: str, algorithm: str) -> None:
+        self.key = key
+        self.context_path = path
+        self.algorithm = algorithm
+        self.options = NO_OPTIONS
+        self.entries: dict[str, Entry] = {}  # by address
+        self.changed = 0.0
+        """When an endpoint last came, changed or went; monotonic seconds."""
+
+    @property
+    def put(self) -> PutPool:
+        """The operation that tells workers."""
+        return PutPool(
+            self.key, self.context_path, self.algorithm, None if self.options is NO_OPTIONS else self.options
+        )
+
+
+def component(spec: EndpointSpec) -> str:
+    """The tag `component`, "" without it."""
+    for name, value in spec.tags or ():
+        if name == "component":
+            return value
+    return ""
+
+
+def ages_alike(one: EndpointSpec, other: EndpointSpec) -> bool:
+    """They go stale alike."""
+    return (one.tls, one.stale_after, one.source) == (other.tls, other.stale_after, other.source)
+
+
+def who(spec: EndpointSpec) -> str:
+    """Who registered an endpoint."""
+    origin = {"": "over the bus", "file": "by the configuration", "api": "by the API"}[spec.source]
+    facts = (("app", spec.app), ("instance", spec.instance_id), ("index", spec.instance_index))
+    said = ", ".join(f"{name} {value}" for name, value in facts if value)
+    return f"{origin}: {said}" if said else origin
+
+
+def what_changed(old: EndpointSpec, new: EndpointSpec) -> str:
+    """The fields that differ, for a person."""
+    changed = (name for name in new.__struct_fields__ if getattr(old, name) != getattr(new, name))
+    return "; ".join(f"{name}: {getattr(old, name)!r} → {getattr(new, name)!r}" for name in changed)
+
+
+def about(key: str, spec: EndpointSpec) -> dict[str, Any]:
+    """What the event log says of an endpoint (contract §12.5)."""
+    return {
+        "uri": key,
+        "route_service_url": spec.route_service_url,
+        "backend": spec.address,
+        "application_id": spec.app,
+        "instance_id": spec.instance_id,
+        "server_cert_domain_san": spec.server_cert_domain_san,
+        "protocol": spec.protocol,
+        "modification_tag": {"guid": "", "index": 0},
+        "isolation_segment": spec.isolation_segment or "-",
+        "isTLS": spec.tls,
+    }

@@ -1,0 +1,285 @@
+"""Control's table: pools, endpoints and their entries, and what must hold together when one of them comes or goes.
+
+Here live the parts that every source of routes shares (`control.registry`, `control.merging`). Whoever changes
+something passes a list that takes the table operations for workers, in the order in which they are to be applied.
+Three things tell workers what is what: the key of a pool; the `id` of an endpoint, which equal registrations share and
+which is never used again; and the `slot` of an address in the block of in-flight counts (`control.slots`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator
+
+import msgspec
+
+from router.control.entries import DEAD, Endpoint, Entry, Pool, about, ages_alike, what_changed, who
+from router.control.history import History
+from router.control.slots import Slots
+from router.control.staleness import Wheel
+from router.messages import (
+    DropEndpoint,
+    DropPool,
+    DropRoute,
+    EndpointSpec,
+    PutEndpoint,
+    PutRoute,
+    RouteOptions,
+    TableOp,
+)
+from router.observe.log import Log
+from router.table.digest import TableDigest
+from router.table.interned import interned
+from router.table.uri import host_of
+
+
+class RegistrySettings(msgspec.Struct, frozen=True):
+    """What the registry needs of the configuration. Times are seconds."""
+
+    balancing_algorithm: str = "round-robin"
+    algorithms: frozenset[str] = frozenset(("round-robin", "least-connection"))
+    """Names that a registration may ask for."""
+    stale_threshold: float = 120.0
+    sharding_mode: str = "all"
+    isolation_segments: frozenset[str] = frozenset()
+    keep_empty_pools: bool = False
+    """`empty_pool_response_code_503`: an empty pool stays for `empty_pool_timeout`, if that is not 0."""
+    empty_pool_timeout: float = 0.0
+    http2: bool = True
+    """`enable_http2`: without it an endpoint's `http2` means `http1` (contract §2.3)."""
+    suspend_pruning: bool = False
+    """`suspend_pruning_if_nats_unavailable`."""
+
+
+class Table:
+    """Routes, pools and endpoints."""
+
+    def __init__(
+        self,
+        settings: RegistrySettings,
+        log: Log,
+        capacity: int,
+        slot_idle: Callable[[int], bool],
+        clock: Callable[[], float],
+        history: History,
+    ) -> None:
+        """`capacity` is the number of slots of the in-flight block; `slot_idle` tells whether one may be given anew."""
+        self.settings = settings
+        self.log = log
+        self.history = history
+        self.clock = clock
+        self.pools: dict[str, Pool] = {}
+        self.digest = TableDigest()
+        self.empty: dict[str, str] = {}
+        """Keys of pools that wait for `empty_pool_timeout`, and why they are empty."""
+        self.static: set[tuple[str, str]] = set()
+        """(Route key, address) of static entries."""
+        self.wheel: Wheel[Entry] = Wheel()
+        self._hosts: dict[str, int] = {}  # host → its pools
+        self._endpoints: dict[str, Endpoint] = {}  # by address
+        self._next_id = 1
+        self._slots = Slots(capacity, slot_idle)
+
+    # -------------------------------------------------------- what is there
+
+    def __len__(self) -> int:
+        """Number of pools, empty ones included."""
+        return len(self.pools)
+
+    @property
+    def addresses(self) -> int:
+        """Number of distinct `host:port`."""
+        return len(self._endpoints)
+
+    @property
+    def hosts(self) -> Collection[str]:
+        """Hosts that have a route, wildcards included."""
+        return self._hosts.keys()
+
+    def routes_of(self, host: str) -> int:
+        """Number of a host's pools."""
+        return self._hosts.get(host, 0)
+
+    @property
+    def now(self) -> float:
+        """This table's clock: monotonic seconds, as its stamps are."""
+        return self.clock()
+
+    def snapshot(self) -> Iterator[TableOp]:
+        """The whole table as operations on an empty one, to be used before anything changes."""
+        for newest in self._endpoints.values():
+            endpoint: Endpoint | None = newest
+            while endpoint is not None:
+                yield PutEndpoint(endpoint.id, endpoint.slot, endpoint.spec)
+                endpoint = endpoint.other
+        for pool in self.pools.values():
+            yield pool.put
+            for entry in pool.entries.values():
+                yield PutRoute(pool.key, entry.endpoint.id)
+
+    def routes(self) -> Iterator[tuple[str, list[EndpointSpec]]]:
+        """Keys in order, endpoints in pool order, for `/routes`.
+
+        May be used bit by bit while the table changes: each pool is as it is when it comes, one that goes is left out.
+        """
+        for key in sorted(self.pools):
+            pool = self.pools.get(key)
+            if pool is not None:
+                yield key, [entry.endpoint.spec for entry in pool.entries.values()]
+
+    def registrations(self) -> Iterator[tuple[str, EndpointSpec, float]]:
+        """Route key, endpoint, seconds since it was last registered; bit by bit, as `routes`."""
+        now = self.clock()
+        for key in list(self.pools):
+            pool = self.pools.get(key)
+            if pool is not None:
+                for entry in list(pool.entries.values()):
+                    yield key, entry.endpoint.spec, now - entry.refreshed
+
+    # -------------------------------------------------------- what coming takes
+
+    def new_pool(self, key: str, path: str, ops: list[TableOp]) -> Pool:
+        """The pool of a route that is new; `path` is its context path."""
+        pool = self.pools[key] = Pool(key, path, self.settings.balancing_algorithm)
+        host = host_of(key)
+        self._hosts[host] = self._hosts.get(host, 0) + 1
+        self.history.came(host)
+        ops.append(pool.put)
+        self.log.info("route-registered", uri=key)
+        return pool
+
+    def put(
+        self, pool: Pool, entry: Entry | None, spec: EndpointSpec, address: str, now: float, ops: list[TableOp]
+    ) -> None:
+        """Add an endpoint to a pool, or put it in the place of `entry`."""
+        endpoint = self._use(spec, address, ops)
+        old = entry.endpoint if entry is not None else None
+        if entry is not None and old is not None and ages_alike(old.spec, spec):
+            entry.endpoint = endpoint
+            entry.refreshed = max(now, entry.refreshed)
+        else:
+            # A new one also where the time to live changes: the old one stays in the wheel, dead, until it is due.
+            if entry is not None:
+                now, entry.refreshed = max(now, entry.refreshed), DEAD
+            entry = pool.entries[endpoint.address] = Entry(endpoint, pool, now)
+            if not (spec.tls or spec.source):
+                self.wheel.add(entry)
+        if spec.source:
+            self.static.add((pool.key, address))
+        else:
+            self.static.discard((pool.key, address))
+        pool.changed = now
+        if old is not None:
+            self._mark(pool.key, old.spec)
+        self._mark(pool.key, spec)
+        if old is None:
+            self.empty.pop(pool.key, None)
+            ops.append(PutRoute(pool.key, endpoint.id))
+            self.log.info("endpoint-registered", **about(pool.key, spec))
+            self.history.happened("registered", pool.key, address, who(spec))
+        else:
+            ops.append(PutRoute(pool.key, endpoint.id, old.id))
+            self.history.happened("changed", pool.key, address, what_changed(old.spec, spec))
+            self._release(old, ops)
+            self.log.debug("endpoint-registered", **about(pool.key, spec))
+        if spec.options is not None:
+            self._complain(pool, spec.options)
+            self.heed(pool, spec.options, ops)
+
+    def _mark(self, key: str, spec: EndpointSpec) -> None:
+        """Count an endpoint of a route in or out; static ones are this router's own affair."""
+        if not spec.source:
+            self.digest.toggle(key, spec)
+
+    def heed(self, pool: Pool, options: RouteOptions, ops: list[TableOp]) -> None:
+        """What a registration asks for holds for the whole pool, the last one wins (contract §4.5)."""
+        if options.load_balancing and options.load_balancing not in self.settings.algorithms:
+            options = msgspec.structs.replace(options, load_balancing="")
+        options = options.over(pool.options)
+        if options != pool.options:
+            pool.options = options
+            pool.algorithm = options.load_balancing or pool.algorithm
+            ops.append(pool.put)
+
+    def _complain(self, pool: Pool, options: RouteOptions) -> None:
+        """Say what of a new registration's options is not heeded."""
+        if options.asked and options.load_balancing not in self.settings.algorithms:
+            why = {"error": options.problem} if options.problem else {}
+            self.log.error(
+                "invalid-endpoint-load-balancing-algorithm-provided-keeping-pool-lb-algo",
+                uri=pool.key,
+                endpointLBAlgorithm=options.asked,
+                poolLBAlgorithm=pool.algorithm,
+                **why,
+            )
+        elif options.problem:
+            self.log.error("invalid-route-options", uri=pool.key, error=options.problem)
+
+    def _use(self, spec: EndpointSpec, address: str, ops: list[TableOp], slot: int | None = None) -> Endpoint:
+        """The endpoint of a registration, once more in use; `slot` is for an address that has none yet."""
+        newest = endpoint = self._endpoints.get(address)
+        while endpoint is not None and endpoint.spec != spec:
+            endpoint = endpoint.other
+        if endpoint is None:
+            spec = interned(spec)
+            if newest is not None:
+                slot, address = newest.slot, newest.address
+            elif slot is None:
+                slot = self._slots.take()
+            endpoint = self._endpoints[address] = Endpoint(self._next_id, slot, spec, address, newest)
+            self._next_id += 1
+            ops.append(PutEndpoint(endpoint.id, endpoint.slot, spec))
+        endpoint.uses += 1
+        return endpoint
+
+    def reserve(self, spec: EndpointSpec, slot: int, ops: list[TableOp]) -> None:
+        """Let an endpoint of a new address have this slot, if nobody has it; to be followed by `put`."""
+        if spec.address not in self._endpoints and self._slots.reserve(slot):
+            self._use(spec, spec.address, ops, slot).uses -= 1
+
+    def _release(self, endpoint: Endpoint, ops: list[TableOp]) -> None:
+        endpoint.uses -= 1
+        if endpoint.uses:
+            return
+        before = self._endpoints[endpoint.address]
+        if before is not endpoint:
+            while before.other is not endpoint:
+                assert before.other is not None
+                before = before.other
+            before.other = endpoint.other
+        elif endpoint.other is not None:
+            self._endpoints[endpoint.address] = endpoint.other
+        else:
+            del self._endpoints[endpoint.address]
+            self._slots.give_back(endpoint.slot)
+        ops.append(DropEndpoint(endpoint.id))
+
+    # -------------------------------------------------------- what going takes
+
+    def remove(self, entry: Entry, now: float, ops: list[TableOp]) -> None:
+        """Take an endpoint out of its pool."""
+        pool, endpoint = entry.pool, entry.endpoint
+        del pool.entries[endpoint.address]
+        self.static.discard((pool.key, endpoint.address))
+        entry.refreshed = DEAD
+        pool.changed = now
+        self._mark(pool.key, endpoint.spec)
+        ops.append(DropRoute(pool.key, endpoint.id))
+        self._release(endpoint, ops)
+
+    def drop_if_empty(self, pool: Pool, why: str, now: float, ops: list[TableOp]) -> bool:
+        """A pool without endpoints goes at once, or when it has been so for `empty_pool_timeout`. True = it is gone."""
+        if pool.entries:
+            return False
+        kept = self.settings.empty_pool_timeout if self.settings.keep_empty_pools else 0.0
+        if kept > 0 and now - pool.changed <= kept:
+            self.empty.setdefault(pool.key, why)
+            return False
+        del self.pools[pool.key]
+        why = self.empty.pop(pool.key, why)
+        host = host_of(pool.key)
+        self._hosts[host] -= 1
+        if not self._hosts[host]:
+            del self._hosts[host]
+            self.history.went(host, why)
+        ops.append(DropPool(pool.key))
+        return True
