@@ -10,7 +10,7 @@ INSTALLED := $(VENV)/.installed
 EXTRAS := dev,embedded
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test fuzz lint bench bench-control cluster chaos clean
+.PHONY: help demo run test fuzz lint bench bench-control cluster chaos rolling clean
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,6 +43,9 @@ cluster: $(INSTALLED) ## A whole system on this machine: 3 NATS, 3 routers, 2 ng
 
 chaos: $(INSTALLED) ## The same under checked load while its processes are killed; ARGS='--seconds S --seed N'
 	@$(BIN)/python -m bench.cluster.chaos $(ARGS)
+
+rolling: $(INSTALLED) ## Reload, replaced workers, upgrade, drain, 20 times each under load behind nginx: what is lost
+	@$(BIN)/python -m bench.rolling $(ARGS)
 
 clean: ## Remove .venv and all caches
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info

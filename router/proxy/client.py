@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import sys
+from fcntl import ioctl
+from termios import FIONREAD
 from typing import TYPE_CHECKING
 
 from router.proxy.tls import client_certificate
@@ -31,3 +34,9 @@ def introduce(frontend: FrontendH1 | FrontendH2, transport: asyncio.BaseTranspor
     if refused is not None:
         plane.log.warn("invalid-subject", **refused)
     return refused is None
+
+
+def unread(transport: asyncio.BaseTransport) -> int:
+    """Bytes that a client has sent and nobody has read yet: to close would be to reset it (RFC 1122 §4.2.2.13)."""
+    sock = transport.get_extra_info("socket")
+    return int.from_bytes(ioctl(sock.fileno(), FIONREAD, bytes(4)), sys.byteorder) if sock is not None else 0

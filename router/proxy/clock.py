@@ -53,6 +53,15 @@ class Clock:
         """Begin to tick."""
         self._handle = self._loop.call_later(self.interval, self._tick)
 
+    def quicken(self, interval: float) -> None:
+        """Be exact now, and tick at least this often from now on."""
+        self.now = time.monotonic()
+        if interval < self.interval:
+            self.interval = interval
+            if self._handle is not None:
+                self._handle.cancel()
+                self.start()
+
     def stop(self) -> None:
         """Tick no more."""
         if self._handle is not None:

@@ -17,7 +17,7 @@ from router.http.request import Recent
 from router.http.response import STATUS_LINES, ResponseHead
 from router.observe.counters import Counter
 from router.proxy.bulk import HIGH_WATER, LONG, BulkReader
-from router.proxy.client import introduce
+from router.proxy.client import introduce, unread
 from router.proxy.exchange import Exchange
 from router.proxy.tunnel import Tunnel
 
@@ -32,7 +32,7 @@ MAX_DISCARDED = 256 * 1024
 LINGER = 2.0
 """Seconds in which a closing connection still takes in what the client sends, so that it gets to read our answer."""
 QUIET = 0.5
-"""Seconds of idleness after which no request is on its way: closing such a connection costs none."""
+"""Seconds of idleness after which a client is not about to send: closing such a connection seldom costs a request."""
 FORGET_AFTER = 1.0
 """Seconds of idleness after which a connection forgets its last header lines: idle ones are there by the thousand."""
 _SPACE = 0x20
@@ -444,16 +444,15 @@ class FrontendH1(asyncio.Protocol):
                     self._bad_body(BadMessage(408, "the request body did not come"))
                     return
             exchange.check(now)
+        elif self._body is not None or self._partial:
+            limit = settings.read_header_timeout if self._body is None else settings.client_body_timeout
+            if limit and waited >= limit:
+                self.transport.close()
         else:
-            if self._body is not None:
-                limit = settings.client_body_timeout
-            elif self._partial:
-                limit = settings.read_header_timeout
-            else:
-                limit = settings.frontend_idle_timeout
-                if waited >= FORGET_AFTER:
-                    self._recent.forget()
-            if (limit and waited >= limit) or (self.plane.stopping and waited >= QUIET):
+            if waited >= FORGET_AFTER:
+                self._recent.forget()
+            limit = QUIET if self.plane.stopping else settings.frontend_idle_timeout
+            if limit and waited >= limit and not unread(self.transport):
                 self.transport.close()
 
     def _check_progress(self, now: float) -> None:
@@ -465,10 +464,13 @@ class FrontendH1(asyncio.Protocol):
         self._since = now
 
     def stop(self) -> None:
-        """The worker stops: the next response is the last one here, and a quiet connection closes."""
+        """The worker stops: the next response is the last one here, and a connection that stays quiet closes.
+
+        How long it has been idle is known to a tick only: it counts from now.
+        """
         self._keep = False
-        if self.idle and self.plane.clock.now - self._since >= QUIET:
-            self.close()
+        if self.idle:
+            self._since = self.plane.clock.now
 
     def close(self) -> None:
         """Close a connection that is idle."""

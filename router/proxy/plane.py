@@ -335,16 +335,17 @@ class Plane:
     async def stop(self, grace: float) -> None:
         """Stop listening; what goes on, tunnels too, may end by itself within `grace` seconds, then it is cut.
 
-        A client's next response says `Connection: close`; a connection that has been quiet for a while closes at once.
+        A client's next response says `Connection: close`; a connection that stays quiet for a while closes.
         """
         self.stopping = True
         for server in self._servers:
             server.close()
         self._servers.clear()
         self._quiet = asyncio.Event()
+        self.clock.quicken(0.05)
+        await asyncio.sleep(0)  # who was accepted in this turn of the loop is a frontend in the next
         for frontend in list(self.frontends):
             frontend.stop()
-        self.clock.interval = min(self.clock.interval, 0.05)
         try:
             async with asyncio.timeout(grace):
                 while self.frontends or self.tunnels:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 
 from tests.support.wire import OK, Client, answering, request, serving, until
@@ -191,6 +192,31 @@ async def test_a_stop_lets_requests_in_flight_end() -> None:
         assert (status, body) == (200, b"ok")
         assert b"Connection: close\r\n" in head
         await stopping
+
+
+async def test_a_stop_takes_no_connection_for_quiet_that_was_just_used() -> None:
+    async with serving(answering(OK)) as (bench, _):
+        client = await bench.client()
+        assert (await client.get())[0] == 200
+        bench.plane.clock.now += 1.0  # a tick: by the coarse clock the request was a second ago
+        stopping = asyncio.create_task(bench.plane.stop(5.0))
+        await until(lambda: bench.plane.stopping)
+        await asyncio.sleep(0)
+        status, head, _ = await client.get()
+        assert status == 200
+        assert b"Connection: close\r\n" in head
+        await stopping
+
+
+async def test_a_request_that_nobody_has_read_yet_keeps_a_connection_from_being_closed() -> None:
+    async with serving(answering(OK)) as (bench, _):
+        client = await bench.client()
+        assert (await client.get())[0] == 200
+        (frontend,) = bench.plane.frontends
+        bench.plane.stopping = True
+        os.write(client.writer.get_extra_info("socket").fileno(), request())
+        frontend.check(bench.plane.clock.now + 60.0)
+        assert (await client.response())[0] == 200
 
 
 async def test_the_connection_idle_for_longest_makes_room_and_tunnels_count() -> None:

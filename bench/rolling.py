@@ -1,0 +1,129 @@
+"""`python -m bench.rolling`: what reload, replaced workers, upgrade and drain cost clients of nginx: asked is nothing.
+
+Two routers with two workers each stand behind the front of `router front nginx`, whom two wrk ask without a pause, one
+with GET, one with POST: a GET that fails is repeated by nginx, a POST is not. For each order, many times, now on one
+router, now on the other:
+
+    reload      SIGHUP: with another setting, so every worker gets a successor
+    replace     SIGTERM to a worker: its slot gets a new one
+    upgrade     SIGUSR2: control and workers are replaced by the installed program
+    drain       SIGQUIT: the router ends and is started again; the front is kept current by `--watch`
+
+`failed` are requests that wrk saw fail: broken connections, time-outs, error statuses. `refused` are connections to a
+router that were refused, and `other faults` what else the front noticed of a router, whether or not it could hide it.
+"""
+
+import argparse
+import asyncio
+import os
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from .behind import Site, Wrk, site, until
+from .errors import BenchError
+
+CONNECTIONS = 16
+"""Of each wrk."""
+PAUSE = 0.3
+"""Seconds of load before, between and after orders."""
+DRAIN_WAIT = 3.0
+"""Seconds in which `router front --watch` has to notice."""
+
+
+async def logged(site: Site, number: int, event: str, order: Callable[[], None]) -> None:
+    """Give the order; return when the router has logged the event once more, and what had to go has gone."""
+    before = len(site.events(number, event))
+    order()
+    await until(lambda: len(site.events(number, event)) > before, f"`{event}`")
+
+
+async def reload(site: Site, number: int) -> None:
+    time_out = 61 + len(site.events(number, "configuration-reloaded"))
+    site.configure(number, endpoint_timeout=f"{time_out}s")  # without a change workers would stay
+    await logged(site, number, "configuration-reloaded", lambda: site.router(number).process.send_signal(signal.SIGHUP))
+
+
+async def replace(site: Site, number: int) -> None:
+    worker = min(site.workers(number).values())  # the older one
+    await logged(site, number, "worker-started", lambda: os.kill(worker, signal.SIGTERM))
+
+
+async def upgrade(site: Site, number: int) -> None:
+    await logged(site, number, "upgraded", lambda: site.router(number).process.send_signal(signal.SIGUSR2))
+
+
+async def drain(site: Site, number: int) -> None:
+    child = site.router(number)
+    child.process.send_signal(signal.SIGQUIT)
+    status = await child.ended
+    if status:
+        raise BenchError(f"a drained router ended with status {status}")
+    await site.restart(number)
+    await until(lambda: f":{site.routers[number]} " in site.front_file.read_text(), "a front that knows the router")
+
+
+ORDERS: dict[str, Callable[[Site, int], Awaitable[None]]] = {
+    "reload": reload,
+    "replace": replace,
+    "upgrade": upgrade,
+    "drain": drain,
+}
+
+
+async def roll(folder: Path, name: str, times: int) -> tuple[str, int]:
+    """One order, many times; gives the row and how much was lost."""
+    watched = name == "drain"
+    async with site(folder, 2, watched=watched, drain_wait=f"{DRAIN_WAIT * watched}s", drain_timeout="10s") as made:
+        load = [Wrk(made, method, CONNECTIONS) for method in ("GET", "POST")]
+        for wrk in load:
+            await wrk.start()
+        await asyncio.sleep(PAUSE)
+        began = time.monotonic()
+        for number in range(times):
+            await ORDERS[name](made, number % 2)
+            await asyncio.sleep(PAUSE)
+        took = (time.monotonic() - began) / times - PAUSE
+        gets, posts = [await wrk.stop() for wrk in load]
+        faults = made.faults()
+    refused = faults.pop("refused", 0)
+    others = ", ".join(f"{count} × {what}" for what, count in faults.items()) or "0"
+    failed = [sum(run.errors.values()) for run in (gets, posts)]
+    told = [f"{run.requests:,}" for run in (gets, posts)]
+    row = (
+        f"| {name} | {times} | {took:.2f} | {told[0]} | {failed[0]} | {told[1]} | {failed[1]} | {refused} | {others} |"
+    )
+    return row, sum(failed) + refused
+
+
+async def rolling(names: list[str], times: int) -> int:
+    """All orders; gives the exit status: 1 when anything was lost."""
+    print("| order | times | s each | GETs | failed | POSTs | failed | refused | other faults |")
+    print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | --- |", flush=True)
+    lost = 0
+    for name in names:
+        with tempfile.TemporaryDirectory(prefix="router-rolling-") as folder:
+            row, more = await roll(Path(folder), name, times)
+        print(row, flush=True)
+        lost += more
+    return 1 if lost else 0
+
+
+def main() -> int:
+    """Gives the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m bench.rolling", description="Orders to routers under load.")
+    parser.add_argument("orders", nargs="*", choices=[*ORDERS, []], help=f"of {', '.join(ORDERS)}; all without")
+    parser.add_argument("--times", type=int, default=20, help="how often each is given (%(default)s)")
+    given = parser.parse_args()
+    try:
+        return asyncio.run(rolling(given.orders or [*ORDERS], given.times))
+    except BenchError as error:
+        print(f"rolling: {error}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
