@@ -219,6 +219,32 @@ class BackendTls(msgspec.Struct, frozen=True):
     certificate: Certificate | None = None
     """Shown to backends that ask for one."""
     ciphers: str = ""
+    min_version: str = "TLSv1.2"
+    max_version: str = ""
+    """Empty = the newest there is."""
+    verify: bool = True
+    """Look at the peer's certificate at all: off for route services only, where the configuration says so."""
+
+
+class RouteServices(msgspec.Struct, frozen=True):
+    """What a worker has to know to take requests through route services (contract §10). Times are seconds."""
+
+    key: bytes
+    """Seals signatures and opens them (`http.signature`)."""
+    previous_key: bytes = b""
+    """Opens those of before the last change of the secret; empty = there is none."""
+    timeout: float = 60.0
+    """Age at which a signature does not count any more."""
+    recommend_https: bool = False
+    max_attempts: int = 1
+    strict: bool = False
+    """A signature must be good on routes without a route service too."""
+    websockets: bool = False
+    internal: bool = False
+    """A route service that is a route of this router is served in the worker itself (hairpinning)."""
+    internal_hosts: tuple[str, ...] = ()
+    """Hosts for which that goes, `*.` for one label; none = all."""
+    tls: BackendTls = BackendTls()
 
 
 class Syslog(msgspec.Struct, frozen=True):
@@ -325,6 +351,8 @@ class WorkerSettings(msgspec.Struct, frozen=True):
     """What each listening socket speaks, in their order: `http` or `https`."""
     front_tls: FrontTls | None = None
     backend_tls: BackendTls = BackendTls()
+    route_services: RouteServices | None = None
+    """None = requests for a route with a route service are refused."""
     enable_http2: bool = True
     tls_handshake_timeout: float = 10.0
     forwarded_client_cert: str = "always_forward"

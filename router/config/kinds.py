@@ -127,6 +127,15 @@ def _cipher_suites(text: str) -> str:
     return text
 
 
+_INTERNAL_HOST = re.compile(r"(\*\.)?[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+", re.ASCII)
+
+
+def _internal_host(text: str) -> str:
+    if not _INTERNAL_HOST.fullmatch(text):
+        raise ValueError
+    return text.lower()
+
+
 def _network(text: str) -> str:
     try:
         return str(ipaddress.ip_network(text, strict=False))
@@ -276,6 +285,10 @@ CheckType = Annotated[Literal["tcp", "http"], Kind("`tcp` or `http`", text=True)
 UrlPath = Annotated[str, StringConstraints(pattern=r"^/[\x21-\x7e]*$"), Kind("a path that begins with `/`", text=True)]
 ZonePreference = Annotated[Literal["none", "locally-optimistic"], Kind("`none` or `locally-optimistic`", text=True)]
 Positive = Annotated[int, Field(strict=True, ge=1, le=2**31), Kind("a whole number, 1 or more")]
+InternalHosts = Annotated[
+    list[Annotated[str, AfterValidator(_internal_host), Kind("a host name, or `*.` and a domain", text=True)]],
+    Kind("a list of host names", text=True),
+]
 Networks = Annotated[
     list[Annotated[str, AfterValidator(_network), Kind("an IP address or network", text=True)]],
     Kind("a list of IP addresses or networks", text=True),

@@ -6,23 +6,18 @@ Where a user might rely on what does not happen, the row says so plainly. Contra
 
 from __future__ import annotations
 
-_NO_ROUTE_SERVICES = "routes with a route service are answered with 502"
 _NO_ROUTING_API = "routes come from NATS only, not from the routing API"
 _NO_METRON = "metrics and logs are not sent to Loggregator"
 _UNUSED = "the Go router reads it and does not use it either"
 
 _ROWS: tuple[tuple[str, str], ...] = (
-    ("no TLS is spoken to route services", "skip_ssl_validation"),
     (
         "there is no TLS health listener, `/health` is on `status.port` in plain HTTP",
         "status.tls.port status.tls.certificate status.tls.key",
     ),
     (
-        _NO_ROUTE_SERVICES,
-        "route_services_secret route_services_secret_decrypt_only route_services_timeout"
-        " route_services_recommend_https route_services_hairpinning route_services_hairpinning_allowlist"
-        " route_services_internal_server_port route_services.max_attempts"
-        " route_services.strict_signature_validation route_services.cert_chain route_services.private_key",
+        "a route service that is a route of this router needs no port",
+        "route_services_internal_server_port",
     ),
     ("request and response bodies always flow at the same time", "enable_http1_concurrent_read_write"),
     (

@@ -32,6 +32,7 @@ from router.config.kinds import (
     HashKey,
     HeaderNames,
     Host,
+    InternalHosts,
     Kind,
     MaxTlsVersion,
     MinTlsVersion,
@@ -277,6 +278,23 @@ class Backends(Section):
     """Key of `backends.cert_chain`: PEM text, or the path of a file."""
 
 
+class RouteServices(Section):
+    """Requests to the route services of routes."""
+
+    # contract 10
+    max_attempts: Count = 3
+    """How often a route service is tried for one request; 0 acts as 1. The Go router's own default is 0, its official
+    job's 3."""
+    strict_signature_validation: Flag = False
+    """Refuse requests with a bad or expired signature for routes without a route service too."""
+    websockets: Flag = False
+    """Take WebSocket upgrades through route services. Off: they get 503, as from the Go router."""
+    cert_chain: Pem = ""
+    """Certificate that is shown to route services which ask for one: PEM text, or the path of a file."""
+    private_key: SecretPem = SecretStr("")
+    """Key of `route_services.cert_chain`: PEM text, or the path of a file."""
+
+
 class AddedHeader(Section):
     """A header for responses that have none of this name."""
 
@@ -483,10 +501,28 @@ class RouterConfig(Section):
     with a certificate of their own, `sanitize_set` replaces it by that certificate."""
     ca_certs: Pems = []
     """Authorities that certificates of backends are checked against, besides the system's."""
+    skip_ssl_validation: Flag = False
+    """Do not check the certificates of route services. Those of backends are always checked."""
     enable_proxy: Flag = False
     """Accept a PROXY protocol header (version 1 or 2) before HTTP and TLS; the address in it is the client's."""
     proxy_trusted_sources: Networks = []
     """Who may send a PROXY header; from others it is a bad request. Empty = everybody, as with the Go router."""
+
+    # contract 10
+    route_services_secret: Secret = SecretStr("")
+    """Secret that signs requests on their way to a route service and lets them come back. Without it a route that has
+    a route service is answered with 502: nothing goes around it. Every router needs the same one."""
+    route_services_secret_decrypt_only: Secret = SecretStr("")
+    """The secret of before: requests signed with it may still come back."""
+    route_services_timeout: Duration = Field(default=60.0, gt=0)
+    """How long a request may be away at a route service; after that its signature does not count any more."""
+    route_services_recommend_https: Flag = False
+    """Tell route services to send requests back to an `https` URL, not an `http` one."""
+    route_services_hairpinning: Flag = False
+    """Serve a route service that is a route of this router within the worker, without going through the network."""
+    route_services_hairpinning_allowlist: InternalHosts = []
+    """Hosts of route services for which that is done, `*.example.com` for all hosts one level below; empty = all."""
+    route_services: RouteServices = RouteServices()
 
     # contract 5.3, 5.5, 11.1
     hop_by_hop_headers_to_filter: HeaderNames = []

@@ -46,9 +46,10 @@ def tls_problems(config: RouterConfig) -> Iterator[tuple[tuple[str, ...], str, s
             read_certificates(authority)
         except PemError as error:
             yield ("ca_certs",), f"entry {number + 1}: {error}", REMEDY
-    chain, key = config.backends.cert_chain, config.backends.private_key.get_secret_value()
-    if chain and key:
-        try:
-            read_pair(chain, key)
-        except PemError as error:
-            yield ("backends.cert_chain", "backends.private_key"), str(error), REMEDY
+    for name, section in (("backends", config.backends), ("route_services", config.route_services)):
+        chain, key = section.cert_chain, section.private_key.get_secret_value()
+        if chain and key:
+            try:
+                read_pair(chain, key)
+            except PemError as error:
+                yield (f"{name}.cert_chain", f"{name}.private_key"), str(error), REMEDY

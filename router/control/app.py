@@ -31,7 +31,7 @@ from router.control.bus.component import ActiveApps, Component
 from router.control.bus.fleet import Fleet
 from router.control.bus.identity import Identity, local_ip
 from router.control.bus.registrations import Registration
-from router.control.certificates import LOOK_INTERVAL, Certificates
+from router.control.certificates import LOOK_INTERVAL, Certificates, Tls
 from router.control.doctor import Patient, examine, is_loopback
 from router.control.errors import StartError
 from router.control.feed import Feed
@@ -59,9 +59,7 @@ from router.control.unknown import explain_missing
 from router.in_flight import InFlight
 from router.messages import (
     FEED_VERSION,
-    BackendTls,
     EndpointUnfit,
-    FrontTls,
     HealthState,
     ReopenLog,
     Setup,
@@ -470,8 +468,10 @@ class Control:
         else:
             self.health.bus_lost()
 
-    def _certificates_renewed(self, front: FrontTls | None, back: BackendTls) -> None:
-        self.worker_settings = msgspec.structs.replace(self.worker_settings, front_tls=front, backend_tls=back)
+    def _certificates_renewed(self, tls: Tls) -> None:
+        self.worker_settings = msgspec.structs.replace(
+            self.worker_settings, front_tls=tls.front, backend_tls=tls.back, route_services=tls.services
+        )
         self.keeper.renew_settings()
 
     def _register(self, told: Registration, heard: float) -> Repeat | None:

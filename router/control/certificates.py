@@ -10,12 +10,13 @@ import os
 import ssl
 import time
 from collections.abc import Callable
+from typing import NamedTuple
 
 from router.config.model import RouterConfig
 from router.config.pem import PemError, is_text, read_pair
 from router.control.errors import StartError
-from router.control.settings import backend_tls, front_tls
-from router.messages import BackendTls, FrontTls
+from router.control.settings import backend_tls, front_tls, route_services
+from router.messages import BackendTls, FrontTls, RouteServices
 from router.observe.log import Log
 from router.proxy.tls import FrontDoor, backend_context
 
@@ -25,7 +26,16 @@ WARN_DAYS = 30.0
 """Days before its end at which a certificate is warned of."""
 _DAY = 86400.0
 
-Renewed = Callable[[FrontTls | None, BackendTls], None]
+
+class Tls(NamedTuple):
+    """What the files hold."""
+
+    front: FrontTls | None
+    back: BackendTls
+    services: RouteServices | None
+
+
+Renewed = Callable[[Tls], None]
 
 
 class Certificates:
@@ -56,11 +66,11 @@ class Certificates:
     def reload(self) -> None:
         """Read all files and put what they hold in force."""
         try:
-            front, back = self._tried()
+            found = self._tried()
         except (PemError, ssl.SSLError) as error:
             self._log.error("certificates-not-renewed", error=str(error), serving="with those before")
             return
-        self._renewed(front, back)
+        self._renewed(found)
         self._log.info("certificates-renewed", files=self._files)
         self.warn_of_expiry()
 
@@ -77,7 +87,7 @@ class Certificates:
                 event = "certificate-expired" if days < 0 else "certificate-expires-soon"
                 self._log.warn(event, names=list(pair.names), days_left=round(days, 1), remedy="renew it")
 
-    def _tried(self) -> tuple[FrontTls | None, BackendTls]:
+    def _tried(self) -> Tls:
         """What the files hold. Raises PemError, or ssl.SSLError when OpenSSL does not take it."""
         front = front_tls(self._config) if self._config.enable_ssl else None
         back = backend_tls(self._config)
@@ -85,7 +95,10 @@ class Certificates:
             FrontDoor(front)
         if back.authorities or back.certificate is not None:
             backend_context(back)
-        return front, back
+        services = route_services(self._config)
+        if services is not None:
+            backend_context(services.tls)
+        return Tls(front, back, services)
 
     def _look(self) -> list[tuple[int, int] | None]:
         found: list[tuple[int, int] | None] = []
@@ -101,7 +114,9 @@ class Certificates:
 
 def _files(config: RouterConfig) -> list[str]:
     """The paths among the settings that may be PEM text or a path."""
-    values = [config.backends.cert_chain, config.backends.private_key.get_secret_value(), *config.ca_certs]
+    values = list(config.ca_certs)
+    for section in (config.backends, config.route_services):
+        values += [section.cert_chain, section.private_key.get_secret_value()]
     if config.enable_ssl:
         values.append(config.client_ca_certs)
         for entry in config.tls_pem:

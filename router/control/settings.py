@@ -7,22 +7,26 @@ from __future__ import annotations
 
 import secrets
 import ssl
-from functools import partial
+from functools import lru_cache, partial
 from importlib import metadata
 from importlib.metadata import entry_points
 from importlib.util import find_spec
+
+import msgspec
 
 from router.balance.round_robin import RoundRobin
 from router.balance.strategy import ENTRY_POINT_GROUP, StrategyError, load_strategy
 from router.config.ciphers import openssl_names
 from router.config.error_template import read_template
 from router.config.kinds import split_address
-from router.config.model import Nats, RouterConfig
+from router.config.model import Backends, Nats, RouterConfig
+from router.config.model import RouteServices as RouteServicesSection
 from router.config.pem import PemError, read_pair, read_pem, subject_key
 from router.control.bus.client import BusSettings
 from router.control.bus.fleet import About
 from router.control.errors import StartError
 from router.control.table import RegistrySettings
+from router.http.signature import signature_key
 from router.in_flight import LANES
 from router.messages import (
     NO_OPTIONS,
@@ -31,6 +35,7 @@ from router.messages import (
     Ejection,
     FrontTls,
     RouteOptions,
+    RouteServices,
     Syslog,
     WorkerSettings,
 )
@@ -121,6 +126,7 @@ def worker_settings(config: RouterConfig, router_ip: str) -> WorkerSettings:
         listeners=tuple(kind for kind, wanted in listener_kinds(config) if wanted),
         front_tls=front_tls(config) if config.enable_ssl else None,
         backend_tls=backend_tls(config),
+        route_services=route_services(config),
         enable_http2=config.enable_http2,
         tls_handshake_timeout=config.tls_handshake_timeout,
         forwarded_client_cert=config.forwarded_client_cert,
@@ -194,12 +200,46 @@ def front_tls(config: RouterConfig) -> FrontTls:
 
 def backend_tls(config: RouterConfig) -> BackendTls:
     """TLS towards backends. Raises PemError."""
-    chain, key = config.backends.cert_chain, config.backends.private_key.get_secret_value()
     return BackendTls(
         "\n".join(map(read_pem, config.ca_certs)),
-        Certificate(read_pem(chain), read_pem(key)) if chain and key else None,
+        _own_certificate(config.backends),
         openssl_names(config.cipher_suites) if config.enable_ssl else "",
     )
+
+
+def _own_certificate(section: Backends | RouteServicesSection) -> Certificate | None:
+    chain, key = section.cert_chain, section.private_key.get_secret_value()
+    return Certificate(read_pem(chain), read_pem(key)) if chain and key else None
+
+
+def route_services(config: RouterConfig) -> RouteServices | None:
+    """What workers need for route services; None without a secret. Raises PemError."""
+    secret = config.route_services_secret.get_secret_value()
+    previous = config.route_services_secret_decrypt_only.get_secret_value()
+    if not secret:
+        return None
+    return RouteServices(
+        _signature_key(secret),
+        _signature_key(previous) if previous else b"",
+        config.route_services_timeout,
+        config.route_services_recommend_https,
+        max(config.route_services.max_attempts, 1),
+        config.route_services.strict_signature_validation,
+        config.route_services.websockets,
+        config.route_services_hairpinning,
+        tuple(config.route_services_hairpinning_allowlist),
+        msgspec.structs.replace(
+            backend_tls(config),
+            certificate=_own_certificate(config.route_services),
+            min_version=config.min_tls_version or "TLSv1.2",
+            max_version=config.max_tls_version or "TLSv1.3",
+            verify=not config.skip_ssl_validation,
+        ),
+    )
+
+
+_signature_key = lru_cache(4)(signature_key)
+"""Made anew with every reload otherwise, which takes its time."""
 
 
 def installed_strategies() -> dict[str, str]:

@@ -65,6 +65,22 @@ CONNECTION_LIMIT = ErrorRow(
 ROUTE_SERVICE_UNSUPPORTED = ErrorRow(
     10, 502, "route_service_unsupported", "", "Support for route services is disabled."
 )
+WEBSOCKET_TO_ROUTE_SERVICE = ErrorRow(
+    11,
+    503,
+    "route_service_unsupported",
+    "",
+    "Websocket requests are not supported for routes bound to Route Services.",
+)
+BAD_SIGNATURE = ErrorRow(12, 502, "", "", "Failed to validate Route Service Signature: {reason}")
+EXPIRED_SIGNATURE = ErrorRow(13, 504, "", "", "Failed to validate Route Service Signature: {reason}")
+UNASKED_BAD_SIGNATURE = ErrorRow(
+    20, 400, "invalid_route_service_signature", "", "invalid route service signature detected"
+)
+UNASKED_EXPIRED_SIGNATURE = ErrorRow(
+    21, 504, "expired_route_service_signature", "", "Failed to validate Route Service Signature: {reason}"
+)
+ROUTE_SERVICE_FAILED = ErrorRow(22, 500, "", "", "Route service request failed.")
 HEAD_TOO_LARGE = ErrorRow(31, 431, "max-request-size-exceeded", "", "")
 
 ENDPOINT_FAILURES = {
@@ -92,13 +108,19 @@ class Answer(NamedTuple):
 
 
 def error_answer(
-    row: ErrorRow, host: bytes, hints: Sequence[str] = (), guid: str = "", index: str = "", look: Look = PLAIN
+    row: ErrorRow,
+    host: bytes,
+    hints: Sequence[str] = (),
+    guid: str = "",
+    index: str = "",
+    look: Look = PLAIN,
+    reason: str = "",
 ) -> Answer:
     """The answer of one row for the host as sent; `hints` are further lines of the body.
 
-    `guid` and `index` name the instance that was asked for, in the rows that speak of one.
+    `guid` and `index` name the instance that was asked for, in the rows that speak of one; `reason` likewise.
     """
-    message = row.message.format(host=host.decode("utf-8", "replace"), guid=guid, index=index)
+    message = row.message.format(host=host.decode("utf-8", "replace"), guid=guid, index=index, reason=reason)
     text = "\n".join([f"{row.status} {reason_phrase(row.status)}: {message}", *hints, ""])
     facts = Facts(row.status, row.router_error, message, hints, _shown(row.router_error, row.cache_control))
     kind, body = error_page(facts, look, text) if message else (PLAIN_TEXT, b"")
@@ -181,5 +203,7 @@ def _safe(router_error: str) -> str:
 
 def _with_reason(status: int, router_error: str, headers: bytes, body: bytes) -> Answer:
     safe = _safe(router_error)
-    headers += f"X-Cf-RouterError: {safe}\r\nContent-Length: {len(body)}\r\n".encode()
+    if safe:
+        headers += f"X-Cf-RouterError: {safe}\r\n".encode()
+    headers += b"Content-Length: %d\r\n" % len(body)
     return Answer(status, safe, headers, body)

@@ -24,11 +24,16 @@ def forwarded_proto(sent: bytes | None, secure: bool, rules: ProtoRules) -> byte
     return sent
 
 
-def forwarded_client_cert(mode: str, sent: bytes | None, own: bytes) -> bytes:
+def forwarded_client_cert(
+    mode: str, sent: bytes | None, own: bytes, *, returned: bool = False, secure: bool = False
+) -> bytes:
     """The `X-Forwarded-Client-Cert` line in the modes that don't pass on what was sent unseen (contract §9.3).
 
-    `own` is the certificate of the client's connection, base64 of its DER, empty without one.
+    `own` is the certificate of the client's connection, base64 of its DER, empty without one. `returned`: the request
+    comes from a route service, with a good signature, over TLS if `secure`.
     """
+    if returned:
+        return b"X-Forwarded-Client-Cert: %b\r\n" % sent if sent and secure and mode == "sanitize_set" else b""
     value = own if mode == "sanitize_set" else sent
     return b"X-Forwarded-Client-Cert: %b\r\n" % value if own and value else b""
 

@@ -42,6 +42,9 @@ _REQUEST = (
     (b"cookie", True),
     (b"x-vcap-trace", True),
     (b"x-cf-process-instance", True),
+    (b"x-cf-proxy-signature", True),
+    (b"x-cf-proxy-metadata", True),
+    (b"x-cf-forwarded-url", True),
 )
 
 _RESPONSE = (

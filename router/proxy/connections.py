@@ -224,7 +224,7 @@ async def _dial_tls(plane: Plane, endpoint: Endpoint, made: asyncio.Protocol, st
     """The certificate must carry the name of the registration, or else the host dialled (contract §9.4)."""
     spec = endpoint.spec
     name = spec.server_cert_domain_san or spec.host
-    context = plane.back_context(http2=isinstance(made, _ByAgreement))
+    context = endpoint.tls_context or plane.back_context(http2=isinstance(made, _ByAgreement))
     sock: socket.socket | None = None
     try:
         async with asyncio.timeout(plane.settings.dial_timeout or None):

@@ -25,6 +25,7 @@ from router.http.instance import APP_INSTANCE, PROCESS_INSTANCE, wanted
 from router.http.message import CHUNKED, NO_BODY, HeaderList
 from router.http.request import RequestHead
 from router.http.response import ResponseHead
+from router.http.signature import SIGNATURE
 from router.http.trace import Trace
 from router.observe.counters import Counter
 from router.proxy.attempts import IDEMPOTENT, NOTHING_TO_CHOOSE, TIMED_OUT, Failure, Retry
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from router.proxy.frontend_h1 import FrontendH1
     from router.proxy.frontend_h2 import Stream
     from router.proxy.plane import Plane
+    from router.proxy.route_services import Leg
     from router.table.endpoint import Endpoint
     from router.table.pool import Pool
 
@@ -89,6 +91,7 @@ class Exchange:
         "responding",
         "router_error",
         "scratch",
+        "service",
         "sticky",
         "trial",
         "status",
@@ -128,6 +131,8 @@ class Exchange:
         self.backend: Backend | None = None
         self.attempt = 0
         self.scratch: Any = None
+        self.service: Leg | None = None
+        """It is on its way to a route service (`proxy.route_services`)."""
         self.sticky: Wish | None = None
         """The instance that the client asks for by cookie (contract §4.7)."""
         self.status = 0
@@ -208,7 +213,7 @@ class Exchange:
             return
         host = request.host
         if not host or host == self.client:
-            self._refuse(errors.EMPTY_HOST)
+            self.refuse(errors.EMPTY_HOST)
             return
         if settings.per_request_metrics:
             began = perf_counter_ns()
@@ -226,19 +231,31 @@ class Exchange:
         if request.size >= settings.max_request_head or (
             settings.max_request_headers and request.header_count > settings.max_request_headers
         ):
-            self._refuse(errors.HEAD_TOO_LARGE)
+            self.refuse(errors.HEAD_TOO_LARGE)
             return
         if not pool.endpoints:
-            self._refuse(errors.NO_ENDPOINTS)
+            self.refuse(errors.NO_ENDPOINTS)
             return
-        if pool.route_services:
-            # What stands before the app by its owner's will is never gone around.
-            self._refuse(errors.ROUTE_SERVICE_UNSUPPORTED)
-            return
+        returned = False
+        services = plane.route_services
+        if pool.route_services or (services is not None and SIGNATURE in noted):
+            if services is None:
+                # What stands before the app by its owner's will is never gone around.
+                self.refuse(errors.ROUTE_SERVICE_UNSUPPORTED)
+                return
+            found = services.enter(self, pool)
+            if found is None:
+                return
+            pool, returned = found
+            request = self.request
+            noted = request.noted
         self.pool = pool
         sent = noted.get(b"x-forwarded-for")
         xff = self.forwarded_for = b"%b, %b" % (sent, self.client) if sent else self.client
-        proto = self.forwarded_proto = forwarded_proto(noted.get(b"x-forwarded-proto"), self.frontend.secure, settings)
+        proto = (noted.get(b"x-forwarded-proto") if returned else None) or forwarded_proto(
+            noted.get(b"x-forwarded-proto"), self.frontend.secure, settings
+        )
+        self.forwarded_proto = proto
         self.lines = b"".join(
             (
                 b"X-Forwarded-For: ",
@@ -250,7 +267,7 @@ class Exchange:
                 b"\r\nX-Vcap-Request-Id: ",
                 self.request_id,
                 b"\r\n",
-                plane.client_cert_line(noted, self.frontend) if plane.client_cert_mode else b"",
+                plane.client_cert_line(noted, self.frontend, returned) if plane.client_cert_mode else b"",
             )
         )
         if self.trace is not None:
@@ -261,7 +278,7 @@ class Exchange:
             token = noted.get(b"upgrade", b"").lower()
             if token in plane.upgrades:  # else the request goes on without (RFC 9110 §7.8)
                 self.upgrade = token
-        if b"cookie" in noted:
+        if b"cookie" in noted and self.service is None:
             self.sticky = plane.sticky.wish(noted[b"cookie"], request.header)
         self.dispatched = time_ns()
         self._next_attempt(None)
@@ -272,7 +289,7 @@ class Exchange:
         if want is None:
             return pool
         if isinstance(want, errors.ErrorRow):
-            self._refuse(want)
+            self.refuse(want)
             return None
         chosen = pool.only(want.matches, self.plane.make_strategy) if pool is not None else None
         if chosen is None or not chosen.endpoints:
@@ -493,7 +510,7 @@ class Exchange:
         trial, self.trial = self.trial, False
         again = retry and stale and not self._fresh
         plane.log_failure(self, failure, retry, stale)
-        if failure.marks:
+        if failure.marks and self.service is None:
             endpoint.failed_at = plane.clock.now
             if failure.unfit and endpoint.spec.tls:
                 assert self.pool is not None
@@ -516,12 +533,14 @@ class Exchange:
         if trial:
             self._repeat_elsewhere(failure)
             return
-        if not retry or self.attempt >= plane.settings.max_attempts or not plane.retry_budget.take():
+        most = plane.settings.max_attempts if self.service is None else self.service.max_attempts
+        if not retry or self.attempt >= most or not plane.retry_budget.take():
             self._give_up(failure)
             return
         if self._tried is None:
             self._tried = set()
-        self._tried.add(endpoint.address)
+        if self.service is None:
+            self._tried.add(endpoint.address)
         self._next_attempt(failure)
 
     def _repeat_elsewhere(self, failure: Failure) -> None:
@@ -608,6 +627,8 @@ class Exchange:
             head.status, complete
         ):
             return
+        if self.service is not None:
+            self.plane.route_service_answered(self.service, head)
         self.responding = True
         self.head_at = time_ns()
         if self.plane.notes_local_address and self.backend is not None:
@@ -705,17 +726,18 @@ class Exchange:
     def _look(self) -> Look:
         return Look(self.request.header(b"accept"), self.plane.error_template)
 
-    def _refuse(self, row: errors.ErrorRow) -> None:
+    def refuse(self, row: errors.ErrorRow, reason: str = "") -> None:
+        """Answer with a row of the errors; `reason` is part of its message."""
         if row.number <= 7:
             self.plane.counters[Counter.BAD_REQUESTS] += 1
-        answer = errors.error_answer(row, self.request.raw_host, look=self._look)
+        answer = errors.error_answer(row, self.request.raw_host, look=self._look, reason=reason)
         self.plane.log.info("status", body=answer.body.decode("utf-8", "replace"))
         self._answer(answer)
 
     def _limit_reached(self) -> None:
         self.plane.counters[Counter.EXHAUSTED] += 1
         self.plane.log.info("connection-limit-reached", host=self.request.raw_host.decode("utf-8", "replace"))
-        self._refuse(errors.CONNECTION_LIMIT)
+        self.refuse(errors.CONNECTION_LIMIT)
 
     def crashed(self, error: Exception) -> None:
         """Something in the router broke on this request (contract §5.1, row 1): nothing else is disturbed."""

@@ -71,8 +71,8 @@ class _Explanation(Exchange):
         self._answered = answer
         self._finished = True
 
-    def _refuse(self, row: errors.ErrorRow) -> None:
-        self._answer(errors.error_answer(row, self.request.raw_host))
+    def refuse(self, row: errors.ErrorRow, reason: str = "") -> None:
+        self._answer(errors.error_answer(row, self.request.raw_host, reason=reason))
 
     def _unknown_route(self) -> None:
         self._answer(errors.error_answer(errors.UNKNOWN_ROUTE, self.request.raw_host))
@@ -81,7 +81,7 @@ class _Explanation(Exchange):
 
     def report(self) -> dict[str, Any]:
         """All there is to say."""
-        request, pool = self.request, self._real
+        request, pool = self.request, self._real if self.service is None else None
         report: dict[str, Any] = {
             "request": {
                 "method": _text(request.method),
@@ -102,12 +102,17 @@ class _Explanation(Exchange):
             }
             report["endpoints"] = [self._about(endpoint) for endpoint in pool.endpoints[:MOST_ENDPOINTS]]
             report["number_of_endpoints"] = len(pool.endpoints)
+            if pool.route_services:
+                report["route_service"] = pool.route_service_url
         if self._answered is not None:
             answer = self._answered
             report["answer"] = {"status": answer.status, "error": answer.router_error}
         elif self.endpoint is not None:
             report["picked"] = self.endpoint.address
-            report["picked_by"] = "its session cookie" if self._is_wished() else "the strategy"
+            if self.service is not None:
+                report["picked_by"] = "the route service of the route"
+            else:
+                report["picked_by"] = "its session cookie" if self._is_wished() else "the strategy"
             report["headers"], report["headers_removed"] = self._headers(self.endpoint)
         return report
 

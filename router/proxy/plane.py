@@ -26,7 +26,7 @@ from router.balance.strategy import Strategy, StrategyError, StrategyMaker, load
 from router.http.forwarded import RequestIds, forwarded_client_cert
 from router.http.h2_fields import FieldReader
 from router.http.request import RequestParser
-from router.http.response import ResponseParser
+from router.http.response import ResponseHead, ResponseParser
 from router.http.rewrite import Rewrite
 from router.http.template import Template
 from router.http.trace import Tracing
@@ -63,6 +63,7 @@ if TYPE_CHECKING:
     from router.proxy.exchange import Exchange
     from router.proxy.frontend_h1 import FrontendH1
     from router.proxy.frontend_h2 import FrontendH2, Stream
+    from router.proxy.route_services import Leg, RouteServices
     from router.proxy.tunnel import Tunnel
 
 CLIENT_CERT = b"x-forwarded-client-cert"
@@ -102,6 +103,8 @@ class Plane:
         self.unfit: Callable[[str, int, str], None] = lambda key, id, reason: None
         """Tells control of a TLS endpoint that must leave its pool: route key, endpoint id, reason."""
         self._back_contexts: dict[bool, ssl.SSLContext] = {}
+        self.route_services: RouteServices | None = None
+        """None = no secret: requests for routes with a route service are refused."""
         self._servers: list[Closable] = []
         self._quiet: asyncio.Event | None = None
         self.notes_local_address = False
@@ -174,7 +177,19 @@ class Plane:
                 self.front_door = FrontDoor(settings.front_tls, protocols)
             else:
                 self._renew_certificates(self.front_door, settings.front_tls)
+        self._configure_route_services(settings)
         self._open_access_log(settings)
+
+    def _configure_route_services(self, settings: WorkerSettings) -> None:
+        wanted = settings.route_services
+        if wanted is None:
+            self.route_services = None
+        elif self.route_services is None:
+            from router.proxy.route_services import RouteServices  # loaded where there is a secret
+
+            self.route_services = RouteServices(self, wanted)
+        else:
+            self.route_services.configure(wanted)
 
     def _renew_certificates(self, door: FrontDoor, settings: FrontTls) -> None:
         try:
@@ -380,6 +395,8 @@ class Plane:
         self.loads.now = now
         for frontend in list(self.frontends):
             frontend.check(now)
+        if self.route_services is not None:
+            self.route_services.check(now)
         self.watch.tick(now)
         limit = self.settings.backend_idle_timeout
         swept = set()
@@ -395,9 +412,24 @@ class Plane:
 
     # -------------------------------------------------------- what heads, error pages and traces say
 
-    def client_cert_line(self, noted: dict[bytes, bytes], frontend: FrontendH1 | Stream) -> bytes:
-        """The `X-Forwarded-Client-Cert` line for a backend, where the router decides on it."""
-        return forwarded_client_cert(self.client_cert_mode, noted.get(CLIENT_CERT), frontend.client_certificate)
+    def client_cert_line(self, noted: dict[bytes, bytes], frontend: FrontendH1 | Stream, returned: bool) -> bytes:
+        """The `X-Forwarded-Client-Cert` line for a backend, where the router decides on it.
+
+        `returned`: the request comes back from a route service.
+        """
+        return forwarded_client_cert(
+            self.client_cert_mode,
+            noted.get(CLIENT_CERT),
+            frontend.client_certificate,
+            returned=returned,
+            secure=frontend.secure,
+        )
+
+    def route_service_answered(self, leg: Leg, head: ResponseHead) -> None:
+        """A route service's response begins."""
+        if not 200 <= head.status < 300:
+            service = leg.request.raw_host.decode()
+            self.log.info("route-service-response", **{"route-service-endpoint": service, "status-code": head.status})
 
     def missing_route_hints(self) -> list[str]:
         """Lines for the page of an unknown route: what to check."""
@@ -431,13 +463,17 @@ class Plane:
         account.reason = failure.reason
         about = _about(endpoint)
         pool, trace = exchange.pool, exchange.trace
-        facts: dict[str, Any] = {"route-endpoint": about, "vcap_request_id": exchange.request_id.decode()}
+        facts: dict[str, Any] = {"vcap_request_id": exchange.request_id.decode()}
+        if exchange.service is None:
+            facts["route-endpoint"] = about
+        else:
+            facts["route-service-endpoint"] = endpoint.address
         if trace is not None:
             facts |= {"trace-id": trace.trace_id.decode(), "span-id": trace.span_id.decode()}
         if failure is TIMED_OUT:
             self.log.error("backend-request-timeout", **facts, error=failure.reason)
         self.log.error(
-            "backend-endpoint-failed",
+            "backend-endpoint-failed" if exchange.service is None else "route-service-connection-failed",
             **facts,
             **{"num-endpoints": len(pool.endpoints) if pool is not None else 0, "conn-reused": stale},
             **_dial_times(exchange),
@@ -445,7 +481,7 @@ class Plane:
             error=failure.reason,
             retriable=retry,
         )
-        if failure.marks:
+        if failure.marks and exchange.service is None:
             self.log.error("endpoint-marked-as-ineligible", **{"route-endpoint": about})
 
     # -------------------------------------------------------- accounting

@@ -96,7 +96,12 @@ def client_certificate(connection: ssl.SSLObject) -> bytes:
 def backend_context(settings: BackendTls, protocols: tuple[str, ...] = ()) -> ssl.SSLContext:
     """How TLS is spoken to backends; `protocols` are offered by ALPN. Raises ssl.SSLError."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.minimum_version = _VERSIONS[settings.min_version]
+    if settings.max_version:
+        context.maximum_version = _VERSIONS[settings.max_version]
+    if not settings.verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
     context.hostname_checks_common_name = False
     context.load_default_certs(ssl.Purpose.SERVER_AUTH)
     if settings.authorities:

@@ -83,6 +83,9 @@ class Endpoint:
         "weight",
     )
 
+    tls_context: Any = None
+    """How TLS is spoken with it, where that is not as with backends (`proxy.route_services`)."""
+
     def __init__(self, id: int, slot: int, spec: EndpointSpec, loads: Loads) -> None:
         self.id = id
         self.slot = slot

@@ -91,6 +91,18 @@ class Pool:
             self._by_instance |= {e.spec.instance_id: e for e in self.endpoints if e.spec.instance_id}
         return self._by_instance.get(name)
 
+    @property
+    def route_service_url(self) -> str:
+        """The URL of the newest registration that has one; empty when none has.
+
+        While registrations differ, as when a service is bound or its instances change over, one that names a service
+        counts more than one that does not: no request may go around it.
+        """
+        for endpoint in reversed(self.endpoints):
+            if endpoint.spec.route_service_url:
+                return endpoint.spec.route_service_url
+        return ""
+
     def only(self, wanted: Callable[[EndpointSpec], bool], make_strategy: Callable[[str, RouteOptions], Any]) -> Pool:
         """A pool of those endpoints that are `wanted`, for one request."""
         strategy = make_strategy(self.algorithm, self.options)

@@ -139,8 +139,6 @@ def test_what_a_gorouter_yml_asks_for_in_vain(load_text: LoadText) -> None:
         "status.tls.key",
         "logging.loggregator_enabled",
         "logging.metron_address",
-        "route_services_secret",
-        "route_services_timeout",
     ]
     assert str(warnings[0]) == (
         "router.yml:5: key 'go_max_procs' is known but not supported yet: it is for the Go runtime; use `workers`"

@@ -72,6 +72,16 @@ DEFAULTS = {
     "forwarded_client_cert": "always_forward",
     "ca_certs": [],
     "enable_proxy": False,
+    "skip_ssl_validation": False,
+    "route_services_secret": "",
+    "route_services_secret_decrypt_only": "",
+    "route_services_timeout": "1m",
+    "route_services_recommend_https": False,
+    "route_services_hairpinning": False,
+    "route_services_hairpinning_allowlist": [],
+    "route_services.strict_signature_validation": False,
+    "route_services.cert_chain": "",
+    "route_services.private_key": "",
     "hop_by_hop_headers_to_filter": [],
     "http_rewrite.responses.add_headers_if_not_present": [],
     "http_rewrite.responses.remove_headers": [],
@@ -111,6 +121,7 @@ DEFAULTS = {
 DIFFERENT_FROM_THE_GO_ROUTER = {
     "nats_client_ping_interval": "3s",
     "backends.max_attempts": 3,
+    "route_services.max_attempts": 3,
     "max_tls_version": "TLSv1.3",
     "client_cert_validation": "none",
     "read_header_timeout": "1m",
@@ -171,6 +182,7 @@ OURS = {
     "max_requests_per_connection": 0,
     "max_request_line_bytes": 65536,
     "upgrades": ["websocket"],
+    "route_services.websockets": False,
     "proxy_trusted_sources": [],
 }
 

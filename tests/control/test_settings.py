@@ -16,6 +16,8 @@ from router.control.settings import (
     status_credentials,
     worker_settings,
 )
+from router.http.signature import signature_key
+from router.messages import BackendTls, RouteServices
 
 
 def config(**keys: Any) -> RouterConfig:
@@ -39,12 +41,39 @@ def config(**keys: Any) -> RouterConfig:
         ({"extra_headers_to_log": ["A", "B"]}, "extra_headers_to_log", ("A", "B")),
         ({"logging": {"level": "debug"}}, "log_level", "debug"),
         ({"debug_404": True}, "debug_404", True),
+        ({"route_services": {"max_attempts": 3}}, "route_services", None),
         ({}, "router_ip", "192.0.2.2"),
         ({}, "listeners", ("http",)),
     ],
 )
 def test_worker_settings(keys: dict[str, Any], setting: str, value: Any) -> None:
     assert getattr(worker_settings(config(**keys), "192.0.2.2"), setting) == value
+
+
+def test_route_services() -> None:
+    keys = {
+        "route_services_secret": "secret",
+        "route_services_secret_decrypt_only": "older",
+        "route_services_timeout": "5s",
+        "route_services_recommend_https": True,
+        "route_services_hairpinning": True,
+        "route_services_hairpinning_allowlist": ["*.Apps.test"],
+        "route_services": {"max_attempts": 0, "strict_signature_validation": True, "websockets": True},
+        "skip_ssl_validation": True,
+        "max_tls_version": "TLSv1.2",
+    }
+    assert worker_settings(config(**keys), "").route_services == RouteServices(
+        signature_key("secret"),
+        signature_key("older"),
+        timeout=5.0,
+        recommend_https=True,
+        max_attempts=1,
+        strict=True,
+        websockets=True,
+        internal=True,
+        internal_hosts=("*.apps.test",),
+        tls=BackendTls(max_version="TLSv1.2", verify=False),
+    )
 
 
 @pytest.mark.parametrize(
