@@ -23,6 +23,7 @@ from router.proxy.tunnel import Tunnel
 
 if TYPE_CHECKING:
     from router.proxy.backend_h1 import BackendH1
+    from router.proxy.half_closed import Ended
     from router.proxy.plane import Plane
 
 MAX_PIPELINED = 64 * 1024
@@ -52,6 +53,7 @@ class FrontendH1(asyncio.Protocol):
         "transport",
         # from request to request
         "_buffer",
+        "_ended",
         "_full",
         "_linger_until",
         "_partial",
@@ -83,6 +85,8 @@ class FrontendH1(asyncio.Protocol):
         """The certificate it showed, base64 of its DER."""
         self.exchange: Exchange | None = None
         self._buffer = b""
+        self._ended: Ended | None = None
+        """The client sends no more, but seems to wait for its answer (`proxy.half_closed`)."""
         self._full = False
         self._linger_until = 0.0
         self._partial = True
@@ -114,8 +118,23 @@ class FrontendH1(asyncio.Protocol):
         if full:
             self._reject(503, "too many connections", b"Retry-After: 1\r\n")
 
+    def eof_received(self) -> bool:
+        """The client ends its side. True: it may still want the answer to what it has asked for in full.
+
+        Over TLS that is not possible: the event loop closes both sides.
+        """
+        exchange = self.exchange
+        asked = (self._full and self._buffer) if exchange is None else not exchange.upgrade
+        if not asked or self._body is not None or self.secure or self._linger_until:
+            return False
+        if self._ended is None:
+            self._ended = self.plane.half_closed.add(self)
+        return True
+
     def connection_lost(self, error: Exception | None) -> None:
         self.plane.frontends.pop(self, None)
+        if self._ended is not None:
+            self.plane.half_closed.forget(self._ended)
         exchange = self.exchange
         if exchange is not None:
             self.exchange = None
@@ -203,6 +222,9 @@ class FrontendH1(asyncio.Protocol):
     def _partial_head(self, data: bytes) -> bool:
         if data[0] <= _SPACE and data != b"\r":
             return self._before_head(data)
+        if self._ended is not None:
+            self.transport.close()
+            return False
         if not self._partial:
             self._partial = True
             self._since = self.plane.clock.now
@@ -390,6 +412,8 @@ class FrontendH1(asyncio.Protocol):
             self.resume_reading()
         if self._buffer:
             self._pump()
+        elif self._ended is not None:
+            self.transport.close()
 
     def abort(self) -> None:
         """Cut the connection: what was sent must not pass for complete."""
@@ -443,6 +467,8 @@ class FrontendH1(asyncio.Protocol):
                 if limit and waited >= limit:
                     self._bad_body(BadMessage(408, "the request body did not come"))
                     return
+            if self._ended is not None:
+                self._ended.check(now)
             exchange.check(now)
         elif self._body is not None or self._partial:
             limit = settings.read_header_timeout if self._body is None else settings.client_body_timeout

@@ -51,6 +51,7 @@ from router.proxy.attempts import TIMED_OUT, Failure
 from router.proxy.backend_h1 import CLOSE, BackendH1
 from router.proxy.budget import RetryBudget
 from router.proxy.clock import Clock
+from router.proxy.half_closed import HalfClosed
 from router.proxy.listener import Closable, listen
 from router.proxy.queue import Queue
 from router.proxy.tls import FrontDoor, backend_context
@@ -119,6 +120,7 @@ class Plane:
         self._broken: set[str] = set()
         self.watch = Watch(self.loads, lambda key: self.table.pools.get(key), self._tell)
         self.queue = Queue(loop)
+        self.half_closed = HalfClosed(loop)
         self.retry_budget = RetryBudget(self.counters, 0.0)
         self.locality: Locality | None = None
         self.configure(WorkerSettings())
@@ -375,6 +377,7 @@ class Plane:
         for backend in list(self.backends):
             backend.transport.abort()
         self.clock.stop()
+        self.half_closed.close()
         await asyncio.sleep(0)  # connections learn of their end in the next turn of the loop, and are logged there
         self._close_access_log()
 
