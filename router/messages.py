@@ -331,6 +331,8 @@ class WorkerSettings(msgspec.Struct, frozen=True):
     trace_zipkin: bool = False
     trace_w3c: bool = False
     w3c_tenant_id: str = ""
+    spans_sampled: float | None = None
+    """Share of requests whose spans are exported, 0 to 1, where the client doesn't decide; None = no export."""
     html_error_template: str = ""
     """Text of the template of error pages; empty = plain text."""
     debug_404: bool = False
@@ -571,4 +573,57 @@ class Stats(msgspec.Struct, array_like=True, tag="s"):
         return found
 
 
-FromWorker = EndpointUnfit | Attach | Ready | Listening | TablePart | AskRoute | Stats | Explained
+class AttemptRecord(msgspec.Struct, array_like=True, gc=False):
+    """One attempt at a backend. Times are unix nanoseconds; `error` is why it came to nothing, "" = it did not.
+
+    `steps` are nanoseconds of name look-up, connecting and TLS (0 = none, -1 = not so far); None = the connection was
+    there already.
+    """
+
+    span_id: bytes
+    began: int
+    ended: int
+    host: str
+    port: int
+    tls: bool
+    status: int
+    error: str
+    steps: tuple[int, int, int] | None
+
+
+class SpanRecord(msgspec.Struct, array_like=True, gc=False):
+    """One sampled request that is over. Ids are hexadecimal, an empty `parent_id` begins the trace; times as above."""
+
+    trace_id: bytes
+    span_id: bytes
+    parent_id: bytes
+    began: int
+    ended: int
+    method: bytes
+    secure: bool
+    host: bytes
+    target: bytes
+    version: bytes
+    route: str
+    peer: bytes
+    """`ip:port` of the connection."""
+    client: bytes
+    """The client as far as known, before all proxies."""
+    user_agent: bytes
+    status: int
+    bytes_in: int
+    bytes_out: int
+    error: str
+    request_id: bytes
+    instance: tuple[str, str, str] | None
+    """App, id and index of the instance; None = none was picked."""
+    attempts: list[AttemptRecord]
+
+
+class Spans(msgspec.Struct, array_like=True, tag="p"):
+    """Sampled requests, for export."""
+
+    records: list[SpanRecord]
+
+
+FromWorker = EndpointUnfit | Attach | Ready | Listening | TablePart | AskRoute | Stats | Explained | Spans

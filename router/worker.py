@@ -46,6 +46,8 @@ from router.messages import (
     RouteHint,
     SendTable,
     Setup,
+    SpanRecord,
+    Spans,
     Stop,
     Table,
     TablePart,
@@ -64,6 +66,8 @@ ASK_TIMEOUT = 1.0
 """Seconds that an error page waits for what control knows about a host."""
 STOP_GRACE = 1.0
 """Seconds for requests in flight when the process is asked to stop by a signal."""
+SPANS_WAITING = 4 * 1024 * 1024
+"""Bytes on their way to control above which no sampled requests are added."""
 LAST_WORDS = 1.0
 """Seconds that control may take to read the last `Stats`."""
 
@@ -72,6 +76,11 @@ _decode = msgspec.msgpack.Decoder(ToWorker).decode
 
 class Link(Protocol):
     """The way to control."""
+
+    @property
+    def waiting(self) -> int:
+        """Bytes that were sent and control has not read yet."""
+        ...
 
     def send(self, data: bytes) -> None:
         """Send one frame."""
@@ -179,6 +188,7 @@ class Worker:
             in_flight.activate(message.lanes)
             self.plane = Plane(self.loop, in_flight, log)
             self.plane.ask_route = self.ask_route
+            self.plane.hand_over = self.hand_over
             self.plane.unfit = lambda key, id, reason: self.send(EndpointUnfit(key, id, reason))
             self._stats_timer = self.loop.call_later(STATS_INTERVAL - time.monotonic() % STATS_INTERVAL, self._report)
         else:
@@ -244,6 +254,13 @@ class Worker:
         """Tell control; without one nobody hears it."""
         if self.link is not None:
             self.link.send(frame(message))
+
+    def hand_over(self, records: list[SpanRecord]) -> bool:
+        """Sampled requests for control; False = there is none, or it doesn't keep up."""
+        if self.link is None or self.link.waiting > SPANS_WAITING:
+            return False
+        self.send(Spans(records))
+        return True
 
     async def ask_route(self, host: str) -> list[str]:
         """What control knows about a host that is not in the table: lines for a person, none when it can't say."""

@@ -59,6 +59,10 @@ class ControlLink(asyncio.Protocol):
         self.worker.control_lost()
         self.lost.set_result(None)
 
+    @property
+    def waiting(self) -> int:
+        return self._transport.get_write_buffer_size() if self._transport is not None else 0
+
     def send(self, data: bytes) -> None:
         if self._transport is not None:
             self._transport.write(data)

@@ -54,7 +54,7 @@ MAY_IMPORT = {
 }
 """Every layer may import itself."""
 
-OBSERVE_CONTROL = {"apps", "directory", "events", "histograms", "load_feed", "metrics", "varz"}
+OBSERVE_CONTROL = {"apps", "directory", "events", "histograms", "load_feed", "metrics", "otlp", "span_words", "varz"}
 """Modules of `observe` that belong to control."""
 
 DATA_PLANE_LIBRARIES = {"uvloop", "httptools", "msgspec", "setproctitle", "h2", "hyperframe", "cryptography"}

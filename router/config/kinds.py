@@ -12,6 +12,7 @@ import re
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Annotated, Literal
+from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import (
     AfterValidator,
@@ -168,6 +169,18 @@ def _remote_address(text: str) -> str:
     return text
 
 
+def _collector(url: str) -> str:
+    """With the path that OTLP has for traces, where it has none."""
+    if not url:
+        return url
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query or parts.fragment:
+        raise ValueError
+    if parts.port == 0:
+        raise ValueError
+    return url if parts.path.strip("/") else urlunsplit(parts._replace(path="/v1/traces"))
+
+
 def _rising(bounds: list[float]) -> list[float]:
     if any(a >= b for a, b in pairwise(bounds)):
         raise ValueError
@@ -218,11 +231,15 @@ TenantId = Annotated[
     StringConstraints(pattern=r"^([a-z0-9][a-z0-9_*/-]{0,240})?$"),
     Kind("a tenant id of `tracestate`: a-z, 0-9, `_*/-`", text=True),
 ]
+CollectorUrl = Annotated[
+    str, AfterValidator(_collector), Kind("the http or https URL of a collector, or nothing", text=True)
+]
 HeaderNames = Annotated[list[HeaderName], Kind("a list of header names", text=True)]
 CookieNames = Annotated[
     list[Annotated[str, _TOKEN, Kind("a cookie name", text=True)]], Kind("a list of cookie names", text=True)
 ]
 Percent = Annotated[int, Field(strict=True, ge=0, le=100), Kind("a percentage, 0 to 100")]
+Share = Annotated[float, Field(ge=0, le=100), Kind("a percentage, 0 to 100, fractions too")]
 Secret = Annotated[SecretStr, _SCALAR_TEXT, Kind("text on one line", text=True, secret=True)]
 Path = Annotated[str, StringConstraints(pattern=r"^[^\x00]*$"), Kind("a path", text=True)]
 OptionalPath = Annotated[str | None, Kind("a path", text=True)]

@@ -60,7 +60,7 @@ from router.config.kinds import (
     ZonePreference,
 )
 from router.config.nats_rules import nats_problems
-from router.config.observing import ATTEMPT_DETAILS, AccessLog, Logging, Prometheus
+from router.config.observing import ATTEMPT_DETAILS, AccessLog, Logging, Otlp, Prometheus
 from router.config.section import Section
 from router.config.static import StaticRoutes
 from router.config.tls_rules import tls_problems
@@ -344,6 +344,7 @@ class Tracing(Section):
     """`traceparent` and `tracestate`."""
     w3c_tenant_id: TenantId = ""
     """The router's key in `tracestate` is `gorouter`, with a tenant `TENANT@gorouter`."""
+    otlp: Otlp = Otlp()
 
 
 class RouterConfig(Section):
@@ -577,6 +578,12 @@ class RouterConfig(Section):
         """Fields about attempts in the access log, in order."""
         older = ATTEMPT_DETAILS if self.logging.enable_attempts_details else ()
         return tuple(dict.fromkeys((*older, *self.logging.extra_access_log_fields)))
+
+    @property
+    def effective_w3c(self) -> bool:
+        """Where spans are exported, backends get to know them: by W3C unless B3 alone is asked for."""
+        tracing = self.tracing
+        return tracing.enable_w3c or (bool(tracing.otlp.endpoint) and not tracing.enable_zipkin)
 
     @property
     def effective_workers(self) -> int:

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from router.config.kinds import (
     AccessLogFields,
     AccessLogFormat,
     Bounds,
+    CollectorUrl,
     Count,
+    Duration,
     Flag,
+    HeaderName,
+    Kind,
     LogLevel,
     Path,
     Port,
+    Positive,
     Redaction,
     RemoteAddress,
+    Secret,
+    Share,
     SyslogNetwork,
     Text,
     TimestampFormat,
@@ -83,6 +92,41 @@ class Logging(Section):
     """`udp` or `tcp`."""
     syslog_truncate: Count = 0
     """Bytes to which a line is cut for syslog; 0 = not at all."""
+
+
+class OtlpHeader(Section):
+    """A header for the collector."""
+
+    name: HeaderName
+    """Name of the header."""
+    value: Secret
+    """Its value."""
+
+
+OtlpHeaders = Annotated[list[OtlpHeader], Kind("a list of headers, each with `name` and `value`")]
+
+
+class Otlp(Section):
+    """Export of spans to an OpenTelemetry collector over OTLP (HTTP, protobuf); needs `pip install 'router[otel]'`.
+
+    Without `enable_zipkin` it brings `enable_w3c` with it, so that backends know of the router's spans.
+    """
+
+    endpoint: CollectorUrl = ""
+    """URL of the collector, `http://localhost:4318` say; `/v1/traces` is added where it has no path; empty = off."""
+    sample_percent: Share = 100
+    """Share of requests of which spans are exported, where the client's `traceparent` or B3 headers don't say whether;
+    by the trace id, so that all routers take the same."""
+    service_name: Text = "router"
+    """`service.name` of the spans."""
+    headers: OtlpHeaders = []
+    """Headers for the collector, a token say."""
+    ca_file: Path = ""
+    """Authorities for the collector's certificate (PEM); empty = the well-known ones."""
+    timeout: Duration = 10
+    """Longest time for one batch, repetitions included; then it is lost. 0 = 10s."""
+    queue_size: Positive = 8192
+    """Requests that may wait for the collector; what comes then is lost, and counted."""
 
 
 class Meters(Section):

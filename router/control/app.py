@@ -44,6 +44,7 @@ from router.control.registry import Registry, Repeat
 from router.control.settings import (
     bus_settings,
     check_strategy,
+    export,
     fixed_differences,
     number_of_workers,
     registry_settings,
@@ -63,6 +64,7 @@ from router.messages import (
     HealthState,
     ReopenLog,
     Setup,
+    SpanRecord,
     Stats,
     TableOp,
 )
@@ -111,6 +113,7 @@ class Control:
         self.identity = Identity(config.index, ip, config.start_response_delay_interval, config.droplet_stale_threshold)
         check_strategy(config)
         self.worker_settings = worker_settings(config, ip)
+        self._spans_to = export(config, self.identity.id, ip)
         self.notifier = Notifier()
         self._bus_up = asyncio.Event()
         self._healthy = asyncio.Event()
@@ -182,6 +185,7 @@ class Control:
         certificates = Certificates(config, self.log, self._certificates_renewed)
         settings = worker_settings(config, self.identity.ip)
         check_strategy(config)
+        spans = export(config, self.identity.id, self.identity.ip)
         same_bus = (self.config.nats, self.config.nats_client_ping_interval) == (
             config.nats,
             config.nats_client_ping_interval,
@@ -197,6 +201,7 @@ class Control:
             self.worker_settings = settings
             if not await self.keeper.replace_all(config.effective_drain_timeout):
                 self.log.error("workers-not-replaced", remedy="see what the workers wrote; the others serve as before")
+        await self.observing.export_to(spans)
         self.reopen_logs()
         self.certificates.warn_of_expiry()
         self.log.info("configuration-reloaded")
@@ -232,6 +237,8 @@ class Control:
 
         self.certificates = Certificates(config, self.log, self._certificates_renewed)
         self.certificates.warn_of_expiry()
+        await self.observing.export_to(self._spans_to)
+        self._to_stop.push_async_callback(self.observing.export_to, None)
         adoption = Adoption(loop, self.log, self.run_dir)
         later(adoption.close)
         ports = {"http": (config.port, "port"), "https": (config.ssl_port, "ssl_port")}
@@ -544,6 +551,9 @@ class _Office:
         self._control.figures.received(lane, stats)
         if self._control.active_apps is not None:
             self._control.active_apps.add(stats.apps)
+
+    def spans_received(self, records: list[SpanRecord]) -> None:
+        self._control.observing.export_spans(records)
 
     def worker_gone(self, lane: int) -> None:
         self._control.figures.gone(lane)

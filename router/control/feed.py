@@ -211,6 +211,8 @@ class _LocalEnd:
     def __init__(self, link: LocalLink) -> None:
         self._link = link
 
+    waiting = 0
+
     def send(self, data: bytes) -> None:
         self._link.received(data)
 

@@ -33,6 +33,7 @@ from router.messages import (
     Ready,
     RouteHint,
     SendTable,
+    Spans,
     Stats,
     Stop,
     TablePart,
@@ -358,6 +359,8 @@ class Keeper:
         match message:
             case Stats():
                 self._office.stats_received(worker.lane, message)
+            case Spans():
+                self._office.spans_received(message.records)
             case EndpointUnfit():
                 self._office.endpoint_unfit(message)
             case Explained():

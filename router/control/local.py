@@ -16,7 +16,7 @@ from router.control.sockets import Listeners
 from router.control.state import WorkerState
 from router.frames import frame
 from router.in_flight import InFlight
-from router.messages import AskRoute, EndpointUnfit, Explained, Listen, Listening, RouteHint, Stats
+from router.messages import AskRoute, EndpointUnfit, Explained, Listen, Listening, RouteHint, Spans, Stats
 from router.observe.log import Log
 from router.worker import Worker
 
@@ -101,6 +101,8 @@ class LocalKeeper:
         match message:
             case Stats():
                 self._office.stats_received(SLOT, message)
+            case Spans():
+                self._office.spans_received(message.records)
             case EndpointUnfit():
                 self._office.endpoint_unfit(message)
             case Explained():

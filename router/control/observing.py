@@ -16,12 +16,17 @@ from router.admin.pages import Pages
 from router.admin.views import Views
 from router.control.errors import StartError
 from router.control.settings import histogram_bounds
+from router.messages import SpanRecord
 from router.observe import load_feed
 from router.observe.metrics import Gauges, render, snapshot
+from router.observe.otlp import Export, Exporter
 from router.observe.varz import Figures
 
 if TYPE_CHECKING:
     from router.control.app import Control
+
+LAST_SPANS = 2.0
+"""Seconds in which an exporter that ends may send what waits."""
 
 
 class Observing:
@@ -41,6 +46,9 @@ class Observing:
         self.metrics_port = 0
         """The port of `/metrics` on 127.0.0.1, 0 without one."""
         self._rendering = asyncio.Lock()
+        self._exporter: Exporter | None = None
+        self._exported = (0, 0)
+        """By exporters of earlier settings: requests exported and lost."""
 
     async def metrics(self) -> bytes:
         """The text of a scrape; made in another thread, one scrape at a time."""
@@ -53,6 +61,23 @@ class Observing:
                 per_request=config.per_request_metrics_reporting,
             )
             return await asyncio.to_thread(render, taken)
+
+    async def export_to(self, where: Export | None) -> None:
+        """Export spans there from now on; what waits for another collector is sent there first, or lost."""
+        before = self._exporter
+        if before is not None and before.settings == where:
+            return
+        self._exporter = Exporter(where, self._control.log.component("otlp")) if where is not None else None
+        if before is not None:
+            await before.stop(LAST_SPANS)
+            self._exported = (self._exported[0] + before.sent, self._exported[1] + before.lost)
+
+    def export_spans(self, records: list[SpanRecord]) -> None:
+        """Sampled requests of a worker's."""
+        if self._exporter is not None:
+            self._exporter.add(records)
+        else:
+            self._exported = (self._exported[0], self._exported[1] + len(records))
 
     async def listen(self) -> web.AppRunner | None:
         """Serve `/metrics` on 127.0.0.1, if the configuration wants it. Raises StartError."""
@@ -92,7 +117,8 @@ class Observing:
         return context
 
     def _gauges(self) -> Gauges:
-        control = self._control
+        control, exporter = self._control, self._exporter
+        sent, lost = self._exported
         registry, bus = control.registry, control.bus
         return Gauges(
             routes=len(registry),
@@ -106,6 +132,8 @@ class Observing:
             registrations=dict(registry.messages),
             unregistrations=dict(registry.unregistrations),
             pruned=registry.pruned,
+            spans_exported=sent + (exporter.sent if exporter is not None else 0),
+            spans_lost=lost + (exporter.lost if exporter is not None else 0),
         )
 
     def publish_load(self) -> None:

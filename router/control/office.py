@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from router.messages import EndpointUnfit, HealthState, Setup, Stats
+from router.messages import EndpointUnfit, HealthState, Setup, SpanRecord, Stats
 
 
 class Office(Protocol):
@@ -21,6 +21,9 @@ class Office(Protocol):
 
     def stats_received(self, lane: int, stats: Stats) -> None:
         """A worker's figures."""
+
+    def spans_received(self, records: list[SpanRecord]) -> None:
+        """Sampled requests of a worker's, for export."""
 
     def worker_gone(self, lane: int) -> None:
         """No more figures from this one."""

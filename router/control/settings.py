@@ -6,6 +6,7 @@ Names of balancing strategies become `module:attribute` here, so that workers ne
 from __future__ import annotations
 
 import secrets
+import socket
 import ssl
 from functools import lru_cache, partial
 from importlib import metadata
@@ -39,6 +40,7 @@ from router.messages import (
     Syslog,
     WorkerSettings,
 )
+from router.observe.otlp import Export
 from router.proxy.tls import DEFAULT_CIPHERS, load_pair
 
 MOST_WORKERS = LANES // 2
@@ -108,8 +110,9 @@ def worker_settings(config: RouterConfig, router_ip: str) -> WorkerSettings:
         add_response_headers=tuple((header.name, header.value) for header in rewrite.add_headers_if_not_present),
         remove_response_headers=tuple(header.name for header in rewrite.remove_headers),
         trace_zipkin=config.tracing.enable_zipkin,
-        trace_w3c=config.tracing.enable_w3c,
+        trace_w3c=config.effective_w3c,
         w3c_tenant_id=config.tracing.w3c_tenant_id,
+        spans_sampled=config.tracing.otlp.sample_percent / 100 if config.tracing.otlp.endpoint else None,
         html_error_template=read_template(config.html_error_template_file) if config.html_error_template_file else "",
         debug_404=config.debug_404,
         access_log_file=config.access_log.file,
@@ -285,19 +288,62 @@ def bus_settings(config: RouterConfig) -> BusSettings | None:
     )
 
 
+def version() -> str:
+    """The router's own."""
+    try:
+        return metadata.version("router")
+    except metadata.PackageNotFoundError:
+        return "unknown"
+
+
+def export(config: RouterConfig, id: str, ip: str) -> Export | None:
+    """Where spans go, None = nowhere; `id` and `ip` are the router's. Raises StartError."""
+    otlp = config.tracing.otlp
+    if not otlp.endpoint:
+        return None
+    if not _installed("opentelemetry.exporter.otlp.proto.http") or not _installed("opentelemetry.sdk"):
+        raise StartError(
+            "tracing.otlp.endpoint: the library for OpenTelemetry is missing; `pip install 'router[otel]'`"
+        )
+    if otlp.ca_file:
+        try:
+            ssl.create_default_context(cafile=otlp.ca_file)
+        except (OSError, ssl.SSLError) as error:
+            reason = error.strerror or str(error)
+            raise StartError(f"tracing.otlp.ca_file: {otlp.ca_file}: {reason}; name a readable PEM file") from error
+    return Export(
+        otlp.endpoint,
+        {header.name: header.value.get_secret_value() for header in otlp.headers},
+        otlp.ca_file,
+        otlp.timeout or 10.0,
+        otlp.queue_size,
+        {
+            "service.name": otlp.service_name,
+            "service.version": version(),
+            "service.instance.id": id,
+            "host.name": socket.gethostname(),
+            "host.ip": ip,
+            "router.index": config.index,
+        },
+    )
+
+
+def _installed(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # not even what it is part of
+        return False
+
+
 def fleet_about(config: RouterConfig, id: str, host: str) -> About:
     """What this router says of itself to others; `host` is where it serves."""
-    try:
-        version = metadata.version("router")
-    except metadata.PackageNotFoundError:
-        version = "unknown"
     parts = [
         config.routing_table_sharding_mode,
         *sorted(config.isolation_segments),
         f"{config.droplet_stale_threshold:g}s",
         "http2" if config.enable_http2 else "http1",
     ]
-    return About(id, version, host, " ".join(parts))
+    return About(id, version(), host, " ".join(parts))
 
 
 def bus_tls(nats: Nats) -> ssl.SSLContext:

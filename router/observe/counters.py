@@ -43,6 +43,10 @@ class Counter(IntEnum):
     """Access log lines handed to a writer."""
     LOG_LOST = auto()
     """Access log lines that no writer took."""
+    SPANS = auto()
+    """Sampled requests handed to control for the export of their spans."""
+    SPANS_LOST = auto()
+    """Sampled requests that control did not take."""
 
 
 COUNT = len(Counter)

@@ -57,6 +57,9 @@ class Gauges(NamedTuple):
     """(component, action) → URIs registered."""
     unregistrations: dict[str, int]
     pruned: int
+    spans_exported: int = 0
+    spans_lost: int = 0
+    """By control; what workers lost is among the counters."""
 
 
 class _AppRow(NamedTuple):
@@ -138,7 +141,7 @@ def snapshot(figures: Figures, gauges: Gauges, *, max_endpoints: int, per_reques
             ),
         ]
     return Snapshot(
-        {counter: figures.total(counter) for _, counter, _ in COUNTERS},
+        {counter: figures.total(counter) for counter in (*(row[1] for row in COUNTERS), Counter.SPANS_LOST)},
         [figures.total(Counter(Counter.RESPONSES_2XX + i)) for i in range(len(CLASSES))],
         named,
         dict(made.requests),
@@ -207,6 +210,14 @@ class _Once(Collector):
         taken, gauges = self._taken, self._taken.gauges
         yield _counter("registry_message", "URIs registered.", ["component", "action"], gauges.registrations.items())
         yield _counter("unregistry_message", "URIs unregistered.", ["component"], _rows(gauges.unregistrations))
+        yield CounterMetricFamily(
+            "router_spans_exported", "Sampled requests whose spans a collector took.", value=gauges.spans_exported
+        )
+        yield CounterMetricFamily(
+            "router_spans_dropped",
+            "Sampled requests whose spans no collector took.",
+            value=gauges.spans_lost + taken.counters[Counter.SPANS_LOST],
+        )
         yield CounterMetricFamily("routes_pruned", "Endpoints removed for age.", value=gauges.pruned)
         for name, text, value in (
             ("total_routes", "Routes in the table.", gauges.routes),

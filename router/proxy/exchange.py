@@ -382,6 +382,9 @@ class Exchange:
             if self.attempt > len(pool.endpoints) and endpoint.address in self._tried:
                 self._give_up(last)
                 return
+            if plane.spans is not None and self.trace is not None and self.trace.span is not None:
+                before, self.trace = self.trace, self.trace.for_another_attempt()
+                self.lines = self.lines.replace(before.lines, self.trace.lines)
         self.endpoint = endpoint
         self._begin(endpoint)
 
@@ -666,7 +669,10 @@ class Exchange:
             self.backend.abort()
         self.backend = None
         self._uncount()
-        self._repeat_elsewhere(Failure(f"answered {status} on trial", Retry.ALWAYS, False))
+        failure = Failure(f"answered {status} on trial", Retry.ALWAYS, False)
+        if self.plane.spans is not None:
+            self.plane.spans.attempt_failed(self, failure.reason)
+        self._repeat_elsewhere(failure)
         return False
 
     def _sticky_line(self, head: ResponseHead) -> bytes:

@@ -37,6 +37,7 @@ from router.messages import (
     FrontTls,
     HealthState,
     RouteOptions,
+    SpanRecord,
     Stats,
     TablePart,
     WorkerSettings,
@@ -47,6 +48,7 @@ from router.observe.accounts import LOOKUP_STEP, LOOKUP_STEPS, MAX_FAILURES, Acc
 from router.observe.counters import COUNT, RESPONSE_CLASSES, Counter
 from router.observe.histogram import BACKEND, BACKEND_CELLS, DIAL, FAST, ROUTER, ROUTER_CELLS, TOTAL_CELLS, bucket
 from router.observe.log import Log
+from router.observe.spans import Spans
 from router.proxy.attempts import TIMED_OUT, Failure
 from router.proxy.backend_h1 import CLOSE, BackendH1
 from router.proxy.budget import RetryBudget
@@ -98,6 +100,10 @@ class Plane:
         self.tunnels: set[Tunnel] = set()
         self.access_log: AccessLog | None = None
         self._log_before = (0, 0)
+        self.spans: Spans | None = None
+        """Sampled requests, where spans are exported."""
+        self.hand_over: Callable[[list[SpanRecord]], bool] = lambda records: False
+        """Gives records of them to control; False = it takes none just now."""
         self.stopping = False
         self.front_door: FrontDoor | None = None
         """The certificates of the HTTPS listener."""
@@ -138,10 +144,16 @@ class Plane:
         self.client_cert_mode = "" if mode == "always_forward" else mode
         """How `X-Forwarded-Client-Cert` is told, empty where it is passed on as it comes (contract §9.3)."""
         self.tracing = (
-            Tracing(settings.trace_zipkin, settings.trace_w3c, settings.w3c_tenant_id)
+            Tracing(settings.trace_zipkin, settings.trace_w3c, settings.w3c_tenant_id, settings.spans_sampled)
             if settings.trace_zipkin or settings.trace_w3c
             else None
         )
+        if self.spans is not None:
+            self.spans.flush()
+        self.spans = None
+        if settings.spans_sampled is not None and self.tracing is not None:
+            self.spans = Spans(self.loop, settings, self.counters)
+            self.spans.hand_over = lambda records: self.hand_over(records)
         withheld: tuple[bytes, ...] = (CLIENT_CERT,) if self.client_cert_mode else ()
         if self.tracing is not None:
             withheld += self.tracing.withheld
@@ -380,6 +392,8 @@ class Plane:
         self.half_closed.close()
         await asyncio.sleep(0)  # connections learn of their end in the next turn of the loop, and are logged there
         self._close_access_log()
+        if self.spans is not None:
+            self.spans.flush()
 
     def full(self) -> bool:
         """A connection has come that is one too many, and none of the others is idle: else the longest idle goes."""
@@ -412,6 +426,8 @@ class Plane:
                 connections.sweep(now, limit)
         if self.access_log is not None:
             self.access_log.flush()
+        if self.spans is not None:
+            self.spans.flush()
 
     # -------------------------------------------------------- what heads, error pages and traces say
 
@@ -464,6 +480,8 @@ class Plane:
         account = endpoint.account or self._open_account(endpoint)
         account.failures += 1
         account.reason = failure.reason
+        if self.spans is not None:
+            self.spans.attempt_failed(exchange, failure.reason)
         about = _about(endpoint)
         pool, trace = exchange.pool, exchange.trace
         facts: dict[str, Any] = {"vcap_request_id": exchange.request_id.decode()}
@@ -528,6 +546,8 @@ class Plane:
             exchange.router_error = "deprecated-semicolon-params"
         if self.access_log is not None:
             self.access_log.record(exchange, ended)
+        if self.spans is not None:
+            self.spans.record(exchange, ended)
         if self._quiet is not None:
             self._quiet.set()
 

@@ -13,6 +13,7 @@ from router.config.keys import LEAVES, public_view
 from router.config.kinds import Kind
 from router.config.known import KNOWN
 from router.config.model import NatsHost, RouterConfig, default_run_dir
+from router.config.observing import Otlp
 
 DEFAULTS = {
     "port": 8081,
@@ -152,6 +153,13 @@ OURS = {
     "logging.syslog_addr": "localhost:514",
     "prometheus.max_apps": 1000,
     "prometheus.max_endpoints": 2000,
+    "tracing.otlp.endpoint": "",
+    "tracing.otlp.sample_percent": 100,
+    "tracing.otlp.service_name": "router",
+    "tracing.otlp.headers": [],
+    "tracing.otlp.ca_file": "",
+    "tracing.otlp.timeout": "10s",
+    "tracing.otlp.queue_size": 8192,
     "publish_load_interval": "0s",
     "status.expose_all_apps": False,
     "routes": [],
@@ -290,3 +298,26 @@ def test_what_is_shown_has_no_secret() -> None:
     assert not {"pass", "token", "nkey_seed", "private_key"} & shown["nats"].keys()
     assert "SECRET" not in json.dumps(shown)
     assert public_view(RouterConfig(nats=None))["nats"] is None
+
+
+@pytest.mark.parametrize(
+    ("url", "used"),
+    [
+        ("", ""),
+        ("http://localhost:4318", "http://localhost:4318/v1/traces"),
+        ("https://otel.example.com/", "https://otel.example.com/v1/traces"),
+        ("https://otel.example.com/otlp/traces", "https://otel.example.com/otlp/traces"),
+        ("localhost:4318", None),
+        ("grpc://localhost:4317", None),
+        ("http://user:secret@localhost", None),
+        ("http://localhost:99999", None),
+    ],
+)
+def test_url_of_a_collector(url: str, used: str | None) -> None:
+    if used is None:
+        with pytest.raises(ValidationError):
+            Otlp(endpoint=url)
+    else:
+        assert Otlp(endpoint=url).endpoint == used
+    exported = RouterConfig(tracing={"otlp": {"endpoint": used or "http://localhost"}})  # type: ignore[arg-type]
+    assert exported.effective_w3c

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import random
 import re
+import uuid
 
 import pytest
 from hypothesis import given
@@ -28,12 +30,18 @@ ZIPKIN = [
     ),
     (
         {b"x-b3-traceid": T32, b"x-b3-spanid": S, b"x-b3-sampled": b"1", b"x-b3-parentspanid": SPAN},
-        {b"x-b3-traceid": T32, b"x-b3-spanid": S, b"b3": T32 + b"-" + S + b"-1-" + SPAN},
+        {
+            b"x-b3-traceid": T32,
+            b"x-b3-spanid": S,
+            b"x-b3-sampled": b"1",
+            b"x-b3-parentspanid": SPAN,
+            b"b3": T32 + b"-" + S + b"-1-" + SPAN,
+        },
         T32_AS_ID,
     ),
     (
         {b"x-b3-traceid": T32, b"x-b3-spanid": S, b"x-b3-flags": b"1", b"b3": b"rubbish"},
-        {b"x-b3-traceid": T32, b"x-b3-spanid": S, b"b3": T32 + b"-" + S + b"-d"},
+        {b"x-b3-traceid": T32, b"x-b3-spanid": S, b"x-b3-flags": b"1", b"b3": T32 + b"-" + S + b"-d"},
         T32_AS_ID,
     ),
     ({b"x-b3-traceid": b"zz", b"x-b3-spanid": b"1"}, {b"x-b3-traceid": b"zz", b"x-b3-spanid": b"1"}, FRESH),
@@ -97,3 +105,136 @@ def test_whatever_is_sent_the_request_id_is_valid(sent: dict[bytes, bytes]) -> N
     assert re.fullmatch(rb"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", trace.request_id)
     assert re.fullmatch(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}", trace.sent[b"traceparent"])
     assert trace.lines.count(b"\r\n") == len(trace.sent)
+
+
+# ---------------------------------------------------------------- where spans are exported
+
+
+P = b"0000000000000001"
+"""The caller's span; in what backends are told, `A` stands for the router's span and `S` for that of the attempt."""
+T16_AS_32 = b"0" * 16 + T16
+PARENT_P = b"00-" + T32 + b"-" + P
+EXPORTED = [
+    # sent, told, trace id and parent of the span
+    (
+        {},
+        {
+            b"x-b3-traceid": OWN,
+            b"x-b3-spanid": b"S",
+            b"x-b3-parentspanid": b"A",
+            b"x-b3-sampled": b"1",
+            b"b3": OWN + b"-S-1-A",
+            b"traceparent": b"00-" + OWN + b"-S-01",
+            b"tracestate": b"gorouter=S",
+        },
+        (OWN, b""),
+    ),
+    (
+        {b"traceparent": PARENT_P + b"-03", b"tracestate": b"a=1"},
+        {
+            b"x-b3-traceid": T32,
+            b"x-b3-spanid": b"S",
+            b"x-b3-parentspanid": b"A",
+            b"x-b3-sampled": b"1",
+            b"b3": T32 + b"-S-1-A",
+            b"traceparent": b"00-" + T32 + b"-S-03",
+            b"tracestate": b"gorouter=S,a=1",
+        },
+        (T32, P),
+    ),
+    (
+        {b"b3": T16 + b"-" + P + b"-d-" + S, b"tracestate": b"a=1"},
+        {
+            b"x-b3-traceid": T16,
+            b"x-b3-spanid": b"S",
+            b"x-b3-parentspanid": b"A",
+            b"x-b3-flags": b"1",
+            b"b3": T16 + b"-S-d-A",
+            b"traceparent": b"00-" + T16_AS_32 + b"-S-01",
+            b"tracestate": b"gorouter=S",
+        },
+        (T16_AS_32, P),
+    ),
+    (  # two traces: ours is that of W3C, the other passes as it came
+        {b"b3": T16 + b"-" + S + b"-1", b"traceparent": PARENT_P + b"-01"},
+        {
+            b"b3": T16 + b"-" + S + b"-1",
+            b"traceparent": b"00-" + T32 + b"-S-01",
+            b"tracestate": b"gorouter=S",
+        },
+        (T32, P),
+    ),
+]
+
+
+@pytest.mark.parametrize(("sent", "told", "of_span"), EXPORTED)
+def test_a_sampled_request_has_a_span_and_the_backend_knows_it(
+    sent: dict[bytes, bytes], told: dict[bytes, bytes], of_span: tuple[bytes, bytes]
+) -> None:
+    trace = Tracing(True, True, sampled=1.0).trace(sent, FRESH)
+    span = trace.span
+    assert span is not None
+    names = {name: value.replace(span.id, b"A").replace(span.attempt_id, b"S") for name, value in trace.sent.items()}
+    assert names == told
+    assert (span.trace_id, span.parent_id) == of_span
+    assert (trace.trace_id, trace.span_id) == (span.trace_id, span.id)
+
+
+NOT_SAMPLED = [
+    # sent, told; as if nothing were exported, but a trace that begins here says so
+    ({}, {b"traceparent": b"00-" + OWN + b"-" + SPAN + b"-00", b"b3": OWN + b"-" + SPAN + b"-0"}),
+    ({b"traceparent": PARENT_P + b"-02"}, {b"traceparent": b"00-" + T32 + b"-@-02"}),
+    ({b"b3": T32 + b"-" + P + b"-0"}, {b"b3": T32 + b"-" + P + b"-0"}),
+    ({b"b3": T32 + b"-" + P}, {b"b3": T32 + b"-" + P}),
+    (
+        {b"x-b3-traceid": T32, b"x-b3-spanid": P, b"x-b3-sampled": b"0"},
+        {b"b3": T32 + b"-" + P + b"-0", b"x-b3-sampled": b"0", b"x-b3-spanid": P},
+    ),
+]
+
+
+@pytest.mark.parametrize(("sent", "told"), NOT_SAMPLED)
+def test_a_request_that_is_not_sampled_has_none(sent: dict[bytes, bytes], told: dict[bytes, bytes]) -> None:
+    trace = Tracing(True, True, sampled=0.0).trace(sent, FRESH)
+    assert trace.span is None
+    for name, value in told.items():
+        assert re.fullmatch(re.escape(value).replace(b"@", rb"[0-9a-f]{16}"), trace.sent[name])
+
+
+@pytest.mark.parametrize(
+    ("sent", "share", "sampled"),
+    [
+        ({b"traceparent": PARENT_P + b"-01"}, 0.0, True),
+        ({b"traceparent": PARENT_P + b"-00"}, 1.0, False),
+        ({b"b3": T32 + b"-" + P + b"-1"}, 0.0, True),
+        ({b"b3": T32 + b"-" + P + b"-0"}, 1.0, False),
+        ({b"b3": T32 + b"-" + P}, 1.0, True),
+        ({b"x-b3-traceid": T32, b"x-b3-spanid": P, b"x-b3-sampled": b"1"}, 0.0, True),
+        ({b"x-b3-traceid": T32, b"x-b3-spanid": P, b"x-b3-flags": b"1"}, 0.0, True),
+        ({b"x-b3-traceid": T32, b"x-b3-spanid": P, b"x-b3-sampled": b"false"}, 1.0, False),
+    ],
+)
+def test_the_client_decides_first(sent: dict[bytes, bytes], share: float, sampled: bool) -> None:
+    assert (Tracing(True, True, sampled=share).trace(sent, FRESH).span is not None) is sampled
+
+
+def test_a_share_of_the_rest_is_sampled_by_trace_id() -> None:
+    ids = [str(uuid.UUID(int=random.Random(number).getrandbits(128), version=4)).encode() for number in range(4000)]
+    tracing, another = Tracing(False, True, sampled=0.25), Tracing(True, False, sampled=0.25)
+    chosen = [id for id in ids if tracing.trace({}, id).span is not None]
+    assert 850 < len(chosen) < 1150
+    assert chosen == [id for id in ids if another.trace({}, id).span is not None]
+
+
+def test_another_attempt_has_a_span_of_its_own() -> None:
+    trace = Tracing(True, True, sampled=1.0).trace({}, FRESH)
+    assert trace.span is not None
+    first = trace.span.attempt_id
+    again = trace.for_another_attempt()
+    second = trace.span.attempt_id
+    assert first != second
+    assert (again.lines, again.sent) == (
+        trace.lines.replace(first, second),
+        {name: value.replace(first, second) for name, value in trace.sent.items()},
+    )
+    assert again.lines.count(second) == 4
