@@ -7,30 +7,25 @@ import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from router.cli.bus import BusTarget
     from router.control.bus.survey import Survey
 
 SHOWN = 50
 """Differences that are shown without `--json`."""
 
 
-def fleet(config_path: str | None, as_json: bool) -> int:
-    """Ask the bus of this configuration; gives the exit status: 1 also when routers disagree."""
-    from router.cli.check import load_or_report
-
-    loaded = load_or_report(config_path)
-    if loaded is None:
-        return 1
+def fleet(target: BusTarget, as_json: bool) -> int:
+    """Ask this bus; gives the exit status: 1 also when routers disagree."""
+    from router.cli.bus import BusError, bus_settings_for
     from router.control.bus.survey import SurveyError, survey
-    from router.control.errors import StartError
-    from router.control.settings import bus_settings
 
     try:
-        settings = bus_settings(loaded.config)
+        settings = bus_settings_for(target)
         if settings is None:
             print("router fleet: `nats: null`, so there is no bus to ask", file=sys.stderr)
             return 1
         found = asyncio.run(survey(settings))
-    except (SurveyError, StartError) as error:
+    except (SurveyError, BusError) as error:
         print(f"router fleet: {error}", file=sys.stderr)
         return 1
     if as_json:

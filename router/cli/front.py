@@ -11,11 +11,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit
 
 from router.front.plan import IDLE, LONGEST, MARGIN, Address, Plan, PlanError, address, check, listen_address
 
 if TYPE_CHECKING:
+    from router.cli.bus import BusTarget
     from router.config.model import RouterConfig
     from router.control.bus.client import BusSettings
     from router.front.keeper import Keeper
@@ -27,8 +27,7 @@ class Given:
     """The command line. `interval`: seconds between two looks at who is there; a router that starts is seen at once."""
 
     kind: str
-    config_path: str | None
-    nats: str | None
+    bus: BusTarget
     routers: Sequence[str]
     port: int
     listen: str
@@ -54,12 +53,12 @@ class FrontError(Exception):
 
 def front(given: Given) -> int:
     """Print, write or watch; gives the exit status."""
+    from router.cli.bus import BusError as TargetError
     from router.cli.check import load_or_report
-    from router.control.errors import StartError
     from router.front.keeper import Keeper, KeeperError
     from router.front.members import BusError
 
-    loaded = load_or_report(given.config_path)
+    loaded = load_or_report(given.bus.config_path)
     if loaded is None:
         return 1
     try:
@@ -71,7 +70,7 @@ def front(given: Given) -> int:
             asyncio.run(_deliver(given, keeper, plan.with_routers(routers)))
         else:
             asyncio.run(_from_bus(given, keeper, plan, _bus(given, loaded.config)))
-    except (BusError, FrontError, KeeperError, PlanError, StartError) as error:
+    except (BusError, FrontError, KeeperError, PlanError, TargetError) as error:
         print(f"router front: {error}", file=sys.stderr)
         return 1
     return 0
@@ -109,24 +108,12 @@ def _render(kind: str, plan: Plan) -> str:
 
 
 def _bus(given: Given, config: RouterConfig) -> BusSettings:
-    from router.control.bus.client import BusSettings
-    from router.control.settings import bus_settings
+    from router.cli.bus import bus_settings_for
 
-    if given.nats is None:
-        settings = bus_settings(config)
-        if settings is None:
-            raise FrontError("the configuration has no bus (`nats: null`); name the routers with --router HOST:PORT")
-        return settings
-    parts = urlsplit(given.nats if "://" in given.nats else f"nats://{given.nats}")
-    try:
-        if parts.scheme != "nats" or not parts.hostname:
-            raise ValueError
-        server = (parts.hostname, parts.port or 4222)
-    except ValueError:
-        raise FrontError(
-            f"--nats {given.nats}: expected nats://HOST:PORT; for TLS name the router's configuration with -c"
-        ) from None
-    return BusSettings((server,), user=unquote(parts.username or ""), password=unquote(parts.password or ""))
+    settings = bus_settings_for(given.bus, config)
+    if settings is None:
+        raise FrontError("the configuration has no bus (`nats: null`); name the routers with --router HOST:PORT")
+    return settings
 
 
 # ---------------------------------------------------------------- output

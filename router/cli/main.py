@@ -15,6 +15,25 @@ from typing import Annotated
 
 import typer
 
+from router.cli.options import (
+    Backend,
+    ConfigFile,
+    Creds,
+    HostArgument,
+    HostOption,
+    Inet,
+    Json,
+    NatsServer,
+    Nkey,
+    Port,
+    TlsCa,
+    TlsCert,
+    TlsKey,
+    Uris,
+    Url,
+    bus_target,
+)
+
 app = typer.Typer(
     help="The front door for deployed apps: an HTTP reverse proxy that learns its routes from NATS.",
     epilog="`router -c FILE` alone is `router run -c FILE`.",
@@ -22,32 +41,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-
-ConfigFile = Annotated[
-    str | None,
-    typer.Option("--config", "-c", metavar="FILE", help="Configuration file. Without it: defaults."),
-]
-Port = Annotated[
-    int | None,
-    typer.Option("--port", "-p", metavar="PORT", help="HTTP port; wins over file and environment."),
-]
-Inet = Annotated[
-    str | None,
-    typer.Option("--inet", "-i", metavar="ADDRESS", help="Listen address for HTTP; wins likewise."),
-]
-Url = Annotated[
-    str | None,
-    typer.Option("--url", metavar="URL", help="Its status port, http://USER:PASSWORD@HOST:PORT; instead of -c."),
-]
-HostOption = Annotated[str | None, typer.Option("--host", metavar="HOST", help="Routes of this host only.")]
-HostArgument = Annotated[str, typer.Argument(metavar="HOST", help="The host.")]
-Backend = Annotated[str, typer.Argument(metavar="HOST:PORT", help="Where the backend listens.")]
-Uris = Annotated[list[str], typer.Argument(metavar="URI", help="Hosts, or hosts with a path.")]
-NatsServer = Annotated[
-    str | None,
-    typer.Option("--nats", metavar="SERVER", help="nats://USER:PASSWORD@HOST:PORT; instead of -c."),
-]
-Json = Annotated[bool, typer.Option("--json", help="Write JSON.")]
 
 
 class Front(StrEnum):
@@ -180,6 +173,11 @@ def register(
     uris: Uris,
     config: ConfigFile = None,
     nats: NatsServer = None,
+    creds: Creds = "",
+    nkey: Nkey = "",
+    tlsca: TlsCa = "",
+    tlscert: TlsCert = "",
+    tlskey: TlsKey = "",
     tls: Annotated[bool, typer.Option("--tls", help="The port speaks TLS.")] = False,
     app_id: Annotated[str, typer.Option("--app", help="Id of the app.")] = "",
     instance: Annotated[str, typer.Option(help="Id of the instance.")] = "",
@@ -192,7 +190,7 @@ def register(
     json: Json = False,
 ) -> None:
     """Register a backend once, by a message on the bus. To keep it registered: `router registrar`."""
-    from router.cli.register import Bus, Told, register
+    from router.cli.register import Told, register
 
     about = {
         "app": app_id,
@@ -201,8 +199,9 @@ def register(
         "availability_zone": zone,
         "server_cert_domain_san": san,
     }
+    target = bus_target(config, nats, creds, nkey, tlsca, tlscert, tlskey)
     told = Told(backend, uris, tls, about, tag or [], option or [])
-    raise typer.Exit(register("register", Bus(config, nats), told, allow_loopback, json))
+    raise typer.Exit(register("register", target, told, allow_loopback, json))
 
 
 @app.command()
@@ -211,13 +210,19 @@ def unregister(
     uris: Uris,
     config: ConfigFile = None,
     nats: NatsServer = None,
+    creds: Creds = "",
+    nkey: Nkey = "",
+    tlsca: TlsCa = "",
+    tlscert: TlsCert = "",
+    tlskey: TlsKey = "",
     tls: Annotated[bool, typer.Option("--tls", help="The port speaks TLS.")] = False,
     json: Json = False,
 ) -> None:
     """Unregister a backend, by a message on the bus."""
-    from router.cli.register import Bus, Told, register
+    from router.cli.register import Told, register
 
-    raise typer.Exit(register("unregister", Bus(config, nats), Told(backend, uris, tls), True, json))
+    target = bus_target(config, nats, creds, nkey, tlsca, tlscert, tlskey)
+    raise typer.Exit(register("unregister", target, Told(backend, uris, tls), True, json))
 
 
 @app.command()
@@ -267,11 +272,20 @@ def failures(
 
 
 @app.command()
-def fleet(config: ConfigFile = None, json: Json = False) -> None:
+def fleet(
+    config: ConfigFile = None,
+    nats: NatsServer = None,
+    creds: Creds = "",
+    nkey: Nkey = "",
+    tlsca: TlsCa = "",
+    tlscert: TlsCert = "",
+    tlskey: TlsKey = "",
+    json: Json = False,
+) -> None:
     """Show all routers on the bus, and where their tables differ."""
     from router.cli.fleet import fleet
 
-    raise typer.Exit(fleet(config, json))
+    raise typer.Exit(fleet(bus_target(config, nats, creds, nkey, tlsca, tlscert, tlskey), json))
 
 
 @app.command()
@@ -279,6 +293,11 @@ def front(
     kind: Annotated[Front, typer.Argument(help="The program before the routers.", show_default=False)],
     config: ConfigFile = None,
     nats: NatsServer = None,
+    creds: Creds = "",
+    nkey: Nkey = "",
+    tlsca: TlsCa = "",
+    tlscert: TlsCert = "",
+    tlskey: TlsKey = "",
     router: Annotated[
         list[str] | None,
         typer.Option("--router", metavar="HOST:PORT", help="A router, many times; instead of those on the bus."),
@@ -328,8 +347,7 @@ def front(
         raise typer.BadParameter("--json goes to standard output: leave out --output")
     given = Given(
         kind=kind.value,
-        config_path=config,
-        nats=nats,
+        bus=bus_target(config, nats, creds, nkey, tlsca, tlscert, tlskey),
         routers=router or [],
         port=port,
         listen=listen or ("443" if cert else "80"),

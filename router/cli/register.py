@@ -6,17 +6,14 @@ import asyncio
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from router.cli.bus import BusTarget
+    from router.control.bus.client import BusSettings
 
 TIMEOUT = 5.0
 """Seconds for NATS to take the message."""
-
-
-class Bus(NamedTuple):
-    """Which bus: that of a configuration file, or one server (`nats://USER:PASSWORD@HOST:PORT`)."""
-
-    config_path: str | None
-    nats: str | None
 
 
 class RegisterError(Exception):
@@ -64,18 +61,23 @@ def message_of(told: Told) -> dict[str, Any]:
     return message
 
 
-def register(verb: str, bus: Bus, told: Told, allow_loopback: bool, as_json: bool) -> int:
+def register(verb: str, bus: BusTarget, told: Told, allow_loopback: bool, as_json: bool) -> int:
     """Send a message (`verb`: `register` or `unregister`); gives the exit status."""
+    from router.cli.bus import BusError, bus_settings_for
     from router.registrar.address import AddressError, check_address
 
     try:
         message = message_of(told)
-        servers, user, password = _servers(bus)
+        settings = bus_settings_for(bus)
+        if settings is None:
+            raise RegisterError(
+                "the configuration has no bus (`nats: null`): name one with --nats, or use static routes"
+            )
         if verb == "register":
-            hosts = [server.rpartition("@")[2].removeprefix("nats://").rpartition(":")[0] for server in servers]
+            hosts = [host for host, _ in settings.servers]
             check_address(message["uris"][0], message["host"], hosts, allow_loopback)
-        asyncio.run(_send(servers, user, password, f"router.{verb}", json.dumps(message).encode()))
-    except (RegisterError, AddressError) as error:
+        asyncio.run(_send(settings, f"router.{verb}", json.dumps(message).encode()))
+    except (RegisterError, AddressError, BusError) as error:
         print(f"router {verb}: {error}", file=sys.stderr)
         return 1
     if as_json:
@@ -87,48 +89,27 @@ def register(verb: str, bus: Bus, told: Told, allow_loopback: bool, as_json: boo
     return 0
 
 
-def _servers(bus: Bus) -> tuple[list[str], str, str]:
-    if bus.nats is not None:
-        return [bus.nats if "://" in bus.nats else f"nats://{bus.nats}"], "", ""
-
-    from router.cli.check import load_or_report
-    from router.control.settings import bus_settings
-
-    loaded = load_or_report(bus.config_path)
-    if loaded is None:
-        raise RegisterError("the configuration can't be used")
-    settings = bus_settings(loaded.config)
-    if settings is None:
-        raise RegisterError("the configuration has no bus (`nats: null`); name one with --nats, or write static routes")
-    return [f"nats://{host}:{port}" for host, port in settings.servers], settings.user, settings.password
-
-
-async def _send(servers: list[str], user: str, password: str, subject: str, payload: bytes) -> None:
-    import nats
+async def _send(settings: BusSettings, subject: str, payload: bytes) -> None:
     from nats.errors import Error as NatsError
 
+    from router.control.bus.visit import Unreachable, visit
+
     said: list[str] = []
-
-    async def note(error: Exception) -> None:
-        said.append(str(error) or type(error).__name__)
-
+    try:
+        client = await visit(settings, "router", said.append)
+    except Unreachable as error:
+        raise RegisterError(str(error)) from error
+    said.clear()
     try:
         async with asyncio.timeout(TIMEOUT):
-            client = await nats.connect(
-                servers=servers,
-                user=user or None,
-                password=password or None,
-                allow_reconnect=False,
-                connect_timeout=2,
-                error_cb=note,
-            )
             await client.publish(subject, payload)
-            await client.flush()
+            for _ in range(2):  # the first may overtake the message, and a refusal comes before the second returns
+                await client.flush()
             await client.close()
-    except (NatsError, OSError, TimeoutError, ValueError) as error:
-        shown = ", ".join(server.rpartition("@")[2].removeprefix("nats://") for server in servers)
-        reason = said[-1] if said else str(error) or type(error).__name__
-        raise RegisterError(f"NATS at {shown} can't be reached: {reason}; name another with --nats or -c") from error
+    except (NatsError, OSError, TimeoutError) as error:
+        said.append(str(error) or type(error).__name__)
+    if said:
+        raise RegisterError(f"NATS at {settings.servers[0][0]} does not take the message: {said[0]}")
 
 
 def _pairs(option: str, given: Sequence[str]) -> dict[str, str]:

@@ -69,6 +69,7 @@ class Bus:
     hosts: list[dict[str, str | int]]
     user: str
     password: str
+    tls: bool
 
 
 def parse_mbus(value: object) -> Bus:
@@ -81,26 +82,29 @@ def parse_mbus(value: object) -> Bus:
         raise ValueError(f"{MBUS_EXPECTED}, or a list of these")
     hosts: list[dict[str, str | int]] = []
     credentials: set[tuple[str, str]] = set()
+    schemes: set[str] = set()
     for url in urls:
-        host, user, password = _parse_url(url.strip())
+        scheme, host, user, password = _parse_url(url.strip())
+        schemes.add(scheme)
         hosts.append(host)
         if user or password:
             credentials.add((user, password))
+    if len(schemes) > 1:
+        raise ValueError("either nats:// or tls:// for all servers")
     if len(credentials) > 1:
         raise ValueError("the same user and password for all servers")
     user, password = credentials.pop() if credentials else ("", "")
-    return Bus(hosts, user, password)
+    return Bus(hosts, user, password, schemes == {"tls"})
 
 
-def _parse_url(url: str) -> tuple[dict[str, str | int], str, str]:
+def _parse_url(url: str) -> tuple[str, dict[str, str | int], str, str]:
     try:
         parts = urlsplit(url)
         port = parts.port
     except ValueError:
         raise ValueError(f"{MBUS_EXPECTED} with a port from 1 to 65535") from None
-    if parts.scheme == "tls":
-        raise ValueError(f"{MBUS_EXPECTED}: TLS to NATS is not supported yet")
-    if parts.scheme != "nats" or not parts.hostname or parts.path not in ("", "/") or parts.query or parts.fragment:
-        raise ValueError(f"{MBUS_EXPECTED}, other characters percent-encoded")
+    odd = parts.path not in ("", "/") or parts.query or parts.fragment
+    if parts.scheme not in ("nats", "tls") or not parts.hostname or odd:
+        raise ValueError(f"{MBUS_EXPECTED}, tls:// for TLS, other characters percent-encoded")
     host: dict[str, str | int] = {"hostname": parts.hostname, "port": 4222 if port is None else port}
-    return host, unquote(parts.username or ""), unquote(parts.password or "")
+    return parts.scheme, host, unquote(parts.username or ""), unquote(parts.password or "")

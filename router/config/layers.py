@@ -151,11 +151,14 @@ class _Reader:
             self.findings.problem(MBUS, given.place(), "***", str(error))
             return self.layer
         rivals = ["nats", "nats.hosts"] + (["nats.user", "nats.pass"] if bus.user or bus.password else [])
+        rivals += ["nats.tls_enabled"] if bus.tls else []
         for name in rivals:
             if name in self.layer:
                 self.clash(MBUS, given.origin, self.layer[name])
                 return self.layer
-        translated = {"nats.hosts": bus.hosts, "nats.user": bus.user, "nats.pass": bus.password}
+        translated: dict[str, object] = {"nats.hosts": bus.hosts, "nats.user": bus.user, "nats.pass": bus.password}
+        if bus.tls:
+            translated["nats.tls_enabled"] = True
         for name, value in translated.items():
             self.layer.setdefault(name, Given(MBUS, value, given.origin))
         return self.layer

@@ -266,10 +266,12 @@ def registry_settings(config: RouterConfig) -> RegistrySettings:
 
 
 def bus_settings(config: RouterConfig) -> BusSettings | None:
-    """Where the bus is; None for a router without one."""
-    nats = config.nats
-    if nats is None:
-        return None
+    """Where the bus is; None for a router without one. Raises StartError."""
+    return None if config.nats is None else nats_settings(config.nats, config.nats_client_ping_interval)
+
+
+def nats_settings(nats: Nats, ping_interval: float = 0.0) -> BusSettings:
+    """Where this bus is, and how to be let in; `ping_interval` in seconds. Raises StartError."""
     seed = nats.nkey_seed.get_secret_value()
     if (seed or nats.credentials) and find_spec("nkeys") is None:
         key = "nats.nkey_seed" if seed else "nats.credentials"
@@ -284,7 +286,7 @@ def bus_settings(config: RouterConfig) -> BusSettings | None:
         nkey_seed=seed,
         credentials=nats.credentials,
         tls=partial(bus_tls, nats) if nats.tls_enabled else None,
-        ping_interval=config.nats_client_ping_interval,
+        ping_interval=ping_interval,
     )
 
 

@@ -25,6 +25,7 @@ from nats.errors import TimeoutError as NatsTimeout
 
 from router.config.kinds import split_address
 from router.control.bus.client import BusSettings, connect_options
+from router.control.bus.visit import visitor
 from router.front.plan import Address
 
 WHO = "router.fleet.who"
@@ -139,7 +140,7 @@ async def inquiry(
 
     `say` gets news of it. Raises BusError when it can't be had.
     """
-    client = Client()
+    client = visitor(settings)
     servers = ", ".join(f"{host}:{port}" for host, port in settings.servers)
     errors: list[str] = []
 

@@ -204,16 +204,24 @@ def test_mbus(value: object, hosts: list[tuple[str, int]], user: str, password: 
     bus = parse_mbus(value)
     assert [tuple(host.values()) for host in bus.hosts] == hosts
     assert (bus.user, bus.password) == (user, password)
+    assert not bus.tls
+
+
+def test_an_mbus_with_tls(load_text: LoadText) -> None:
+    config = load_text("mbus: tls://u:p@a:1").config
+    assert config.nats is not None
+    assert (config.nats.tls_enabled, config.nats.user, config.nats.hosts[0].port) == (True, "u", 1)
 
 
 @pytest.mark.parametrize(
     ("value", "expected"),
     [
-        ("localhost:4222", r"nats://\[USER:PASSWORD@\]HOST\[:PORT\], other characters percent-encoded"),
+        ("localhost:4222", r"nats://\[USER:PASSWORD@\]HOST\[:PORT\], .*, other characters percent-encoded"),
         ("nats://", "HOST"),
         ("nats://a:99999", "a port from 1 to 65535"),
         ("nats://[a", "HOST"),
-        ("tls://a", "TLS to NATS is not supported yet"),
+        ("http://a", "tls:// for TLS"),
+        ("tls://a, nats://b", "either nats:// or tls:// for all servers"),
         ("nats://u:p@a,nats://v:p@b", "the same user and password for all servers"),
         ([], "or a list of these"),
         ([1], "or a list of these"),

@@ -82,7 +82,8 @@ async def printed_for(nats_port: int) -> dict[str, list[str]]:
         (("nginx", "--reload-cmd", "true"), 2, "--reload-cmd needs --output"),
         (("apache",), 2, "'apache' is not one of 'nginx', 'haproxy'"),
         (("nginx", "--nats", "nats://127.0.0.1:1"), 1, "NATS at 127.0.0.1:1 can't be reached"),
-        (("nginx", "--nats", "tls://127.0.0.1:1"), 1, "--nats tls://127.0.0.1:1: expected nats://HOST:PORT"),
+        (("nginx", "--nats", "http://127.0.0.1:1"), 1, "--nats: expected nats://[USER:PASSWORD@ or TOKEN@]HOST[:PORT]"),
+        (("nginx", "--creds", "x"), 2, "go with --nats"),
     ],
 )
 def test_what_cannot_be_done_is_said(options: tuple[str, ...], status: int, says: str) -> None:

@@ -6,9 +6,11 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import nats
+import trustme
 from nats.aio.client import Client
 
 from router.control.bus.client import Bus, BusSettings
@@ -16,6 +18,7 @@ from router.control.bus.embedded import EmbeddedNats
 from router.control.bus.identity import Identity
 from router.control.registry import Registry
 from router.control.table import RegistrySettings
+from tests.support import certs
 from tests.support.workers import EventLog
 
 PATIENCE = 20.0
@@ -96,6 +99,15 @@ async def refusal(*ports: int, **settings: Any) -> str:
         return each.bus.last_error
     finally:
         await each.bus.stop()
+
+
+def tls_options(folder: Path, leaf: trustme.LeafCert, *, mutual: bool) -> list[str]:
+    """Options of a server with this certificate; `mutual`: it wants one of the client too, of our authority."""
+    (folder / "key.pem").write_bytes(leaf.private_key_pem.bytes())
+    (folder / "cert.pem").write_bytes(leaf.cert_chain_pems[0].bytes())
+    (folder / "ca.pem").write_bytes(certs.authority().cert_pem.bytes())
+    options = ["--tls", f"--tlscert={folder}/cert.pem", f"--tlskey={folder}/key.pem"]
+    return [*options, "--tlsverify", f"--tlscacert={folder}/ca.pem"] if mutual else options
 
 
 @asynccontextmanager

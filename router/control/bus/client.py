@@ -39,6 +39,8 @@ PENDING_BYTES = 1 << 28
 CONNECT_TIMEOUT = 2  # seconds (contract §2.8)
 RECONNECT_WAIT = 2  # seconds (contract §2.8)
 UNANSWERED_PINGS = 2
+FAREWELL = 2.0
+"""Seconds in which a connection must be closed."""
 STILL_TRYING = 5.0
 """Seconds between two log lines that say that there is no connection."""
 ASK_AGAIN = 10.0
@@ -185,8 +187,11 @@ class Bus:
     async def _leave(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
-            with suppress(NatsError, OSError, asyncio.TimeoutError):
-                await connection.close()
+            # After a TLS handshake that failed nats-py would wait for a farewell for ever.
+            closing = asyncio.get_running_loop().create_task(connection.close())
+            await asyncio.wait({closing}, timeout=FAREWELL)
+            if not closing.cancel():
+                closing.exception()
 
     async def _connect(self) -> None:
         settings = self._settings

@@ -11,17 +11,15 @@ from nats.aio.client import Client
 from nats.errors import Error as NatsError
 from nats.errors import TimeoutError as NatsTimeout
 
-from router.control.bus.client import BusSettings, connect_options
-from router.control.bus.connection import Connection
+from router.control.bus.client import BusSettings
 from router.control.bus.exchange import LAYOUT, PieceError, read_piece
 from router.control.bus.fleet import GET, WHO, Announcement, Ask
+from router.control.bus.visit import Unreachable, visit
 from router.messages import EndpointSpec, StartMessage
 from router.table.digest import PACKED_BYTES, differing
 
 PATIENCE = 0.5
 """Seconds after the last answer in which another one may come."""
-CONNECT = 5.0
-"""Seconds in which one of the servers must let us in."""
 SECOND_LOOK = 2.5
 """Seconds after which what differs is looked at again: what was on its way has arrived then."""
 ASKER = "survey"
@@ -54,13 +52,10 @@ class Survey(msgspec.Struct):
 
 async def survey(settings: BusSettings) -> Survey:
     """Ask everyone. Raises SurveyError."""
-    client = Connection(lambda at, messages: None, encrypted=settings.tls is not None)
     try:
-        async with asyncio.timeout(CONNECT):
-            await client.connect(**connect_options(settings), name=NAME, connect_timeout=2, allow_reconnect=False)
-    except (NatsError, OSError, ValueError, TimeoutError) as error:
-        reason = str(error) or type(error).__name__
-        raise SurveyError(f"NATS can't be reached ({reason}); see `nats` in the configuration") from None
+        client = await visit(settings, NAME)
+    except Unreachable as error:
+        raise SurveyError(str(error)) from error
     try:
         routers = await _routers(client)
         if _unlike(routers):

@@ -19,7 +19,7 @@ from router.control.bus import inbox
 from router.control.bus.embedded import EmbeddedNats
 from router.control.settings import bus_tls
 from tests.support import certs
-from tests.support.bus import beating, hearing, heartbeat, nats_server, party, refusal, registers_on_demand
+from tests.support.bus import beating, hearing, heartbeat, nats_server, party, refusal, registers_on_demand, tls_options
 from tests.support.nats_jwt import USER, Key, Operator
 from tests.support.processes import free_port
 
@@ -85,14 +85,6 @@ async def test_a_credentials_file_may_be_replaced_while_the_router_runs(tmp_path
 
 
 # ---------------------------------------------------------------- TLS
-
-
-def tls_options(folder: Path, leaf: trustme.LeafCert, *, mutual: bool) -> list[str]:
-    (folder / "key.pem").write_bytes(leaf.private_key_pem.bytes())
-    (folder / "cert.pem").write_bytes(leaf.cert_chain_pems[0].bytes())
-    (folder / "ca.pem").write_bytes(certs.authority().cert_pem.bytes())
-    options = ["--tls", f"--tlscert={folder}/cert.pem", f"--tlskey={folder}/key.pem"]
-    return [*options, "--tlsverify", f"--tlscacert={folder}/ca.pem"] if mutual else options
 
 
 def trusting(leaf: trustme.LeafCert | None = None, authority: trustme.CA | None = None) -> dict[str, object]:
