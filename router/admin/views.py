@@ -62,9 +62,16 @@ class About(Protocol):
 
 
 class Views:
-    """All views. `in_flight` gives the requests in flight of a slot."""
+    """All views. `in_flight` gives the requests in flight of a slot, `max_conns` the limit of endpoints without one."""
 
-    def __init__(self, figures: Figures, about: About, in_flight: Callable[[int], int]) -> None:
+    def __init__(
+        self,
+        figures: Figures,
+        about: About,
+        in_flight: Callable[[int], int],
+        max_conns: Callable[[], int] = lambda: 0,
+    ) -> None:
+        self._max_conns = max_conns
         self._figures = figures
         self._about = about
         self._in_flight = in_flight
@@ -176,7 +183,7 @@ class Views:
             "app": name,
             "routes": directory.routes(name, limit=3),
             "instances": len(specs),
-            "ejected": sum(apps.state(known.get(spec.address))[0] != "in" for spec in specs),
+            "ejected": sum(apps.state(spec, known.get(spec.address))[0] != "in" for spec in specs),
             "rate": round(shown.rate(second, window), 3),
             "errors": round(shown.error_rate(second, window), 3),
             "p50": times["p50"],
@@ -192,7 +199,8 @@ class Views:
         apps, directory = self._figures.apps, self._figures.directory
         found = apps.get(name)
         specs = directory.endpoints(name)
-        if found is None and not specs:
+        leaving = directory.leaving(name)
+        if found is None and not specs and not leaving:
             return None
         app = found or AppFigures(name)
         second = apps.second
@@ -213,13 +221,29 @@ class Views:
             "spark": app.per_second(second),
             "clients": [{"ip": ip, "rate": round(rate, 3)} for ip, rate in app.top_clients(second)],
             "endpoints": [
-                self._endpoint(spec, slot, app.endpoints.get(spec.address), second) for spec, slot in specs.items()
+                self._endpoint(spec, slot, app.endpoints.get(spec.address), second, leaving=spec not in specs)
+                for spec, slot in (specs | leaving).items()
             ],
             "failures": self._figures.failures.find(app=name, limit=_FAILURES),
         }
 
-    def _endpoint(self, spec: EndpointSpec, slot: int, figures: EndpointFigures | None, second: int) -> dict[str, Any]:
-        state, why = self._figures.apps.state(figures)
+    def _state(
+        self, spec: EndpointSpec, slot: int, figures: EndpointFigures | None, *, leaving: bool
+    ) -> tuple[str, str]:
+        """`in` and `full` are in use; `draining` has left the table; else why it is passed over."""
+        flying = self._in_flight(slot)
+        if leaving:
+            return "draining", f"not registered any more; {flying} requests in flight"
+        state, why = self._figures.apps.state(spec, figures)
+        limit = (spec.options.max_conns if spec.options is not None else 0) or self._max_conns()
+        if state == "in" and limit and flying >= limit:
+            return "full", f"as many requests in flight as its limit allows: {limit}"
+        return state, why
+
+    def _endpoint(
+        self, spec: EndpointSpec, slot: int, figures: EndpointFigures | None, second: int, *, leaving: bool
+    ) -> dict[str, Any]:
+        state, why = self._state(spec, slot, figures, leaving=leaving)
         shown = figures or EndpointFigures(spec)
         times = latency(shown.cells(second, 10))
         return {

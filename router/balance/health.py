@@ -13,7 +13,7 @@ State is one worker's own: every worker sees enough to judge, and none has to as
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from router.messages import Ejection
 from router.table.endpoint import Endpoint, Loads
@@ -218,6 +218,11 @@ class Watch:
                 record.trying = True
                 return endpoint
         return None
+
+    def outside(self) -> Iterator[Endpoint]:
+        """Endpoints that are out of use by what was judged here."""
+        for ward in self._wards.values():
+            yield from ward.out
 
     def patience(self, pool: Pool) -> float:
         """Seconds that a trial waits for its response."""

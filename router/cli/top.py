@@ -29,6 +29,8 @@ HELP = (
 )
 _BARS = " ▁▂▃▄▅▆▇█"
 _SPARK = 20
+_COLOURS = {"in": "green", "full": "yellow", "draining": "yellow"}
+"""Of an endpoint's state; others are red."""
 _ENTER, _ESCAPE, _BACKSPACE = ("\r", "\n"), "\x1b", ("\x7f", "\b")
 _ARROWS = {"\x1b[A": -1, "\x1b[B": 1, "\x1bOA": -1, "\x1bOB": 1}
 
@@ -281,7 +283,7 @@ def _one(app: dict[str, Any]) -> list[RenderableType]:
     )
     for each in app["endpoints"]:
         endpoints.add_row(
-            Text(each["state"], "green" if each["state"] == "in" else "bold red"),
+            Text(each["state"], _COLOURS.get(each["state"], "bold red")),
             each["backend"],
             each["index"],
             _number(each["rate"]),

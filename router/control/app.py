@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Any
@@ -63,6 +63,7 @@ from router.messages import (
     EndpointUnfit,
     HealthState,
     ReopenLog,
+    SetHealth,
     Setup,
     SpanRecord,
     Stats,
@@ -264,7 +265,7 @@ class Control:
         later(os.close, block)
         self.in_flight = InFlight(block, workers=max(self.workers, 1))
         self.feed = Feed(loop, lambda: self.registry.snapshot(), lambda: self.health_checks.standing())
-        self.health_checks = HealthChecks(config.backends.health_checks, self.feed.publish, self.log)
+        self.health_checks = HealthChecks(config.backends.health_checks, self._health_checked, self.log)
         self._to_stop.push_async_callback(self.health_checks.stop)
         self.registry = Registry(
             registry_settings(config),
@@ -450,6 +451,10 @@ class Control:
         self.figures.directory.apply(ops)
         self.feed.publish(ops)
         self.health_checks.apply(ops)
+
+    def _health_checked(self, ops: Sequence[SetHealth]) -> None:
+        self.observing.health_changed(ops)
+        self.feed.publish(list(ops))
 
     def reopen_logs(self) -> None:
         """The access log's file was moved away: workers go on with a new one."""

@@ -57,7 +57,7 @@ class Target:
 class HealthChecks:
     """Checks what the table holds. `publish` takes operations for all workers."""
 
-    def __init__(self, checks: list[HealthCheck], publish: Callable[[list[TableOp]], None], log: Log) -> None:
+    def __init__(self, checks: list[HealthCheck], publish: Callable[[list[SetHealth]], None], log: Log) -> None:
         self._checks = checks
         self._publish = publish
         self._log = log

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
@@ -16,7 +17,7 @@ from router.admin.pages import Pages
 from router.admin.views import Views
 from router.control.errors import StartError
 from router.control.settings import histogram_bounds
-from router.messages import SpanRecord
+from router.messages import SetHealth, SpanRecord
 from router.observe import load_feed
 from router.observe.metrics import Gauges, render, snapshot
 from router.observe.otlp import Export, Exporter
@@ -41,7 +42,13 @@ class Observing:
             histogram_bounds(config), per_app=config.per_app_prometheus_http_metrics_reporting
         )
         control.log.ring = self.figures.events
-        self.views = Views(self.figures, _About(control), lambda slot: control.in_flight.total(slot))
+        self.figures.directory.in_flight = lambda slot: control.in_flight.total(slot)
+        self.views = Views(
+            self.figures,
+            _About(control),
+            self.figures.directory.in_flight,
+            lambda: control.config.backends.max_conns,
+        )
         self.pages = Pages(self.views, self.metrics)
         self.metrics_port = 0
         """The port of `/metrics` on 127.0.0.1, 0 without one."""
@@ -61,6 +68,20 @@ class Observing:
                 per_request=config.per_request_metrics_reporting,
             )
             return await asyncio.to_thread(render, taken)
+
+    def health_changed(self, ops: Iterable[SetHealth]) -> None:
+        """Active checks find endpoints unfit, or well again."""
+        directory = self.figures.directory
+        for op in ops:
+            spec = directory.spec(op.id)
+            was = directory.unhealthy(spec) if spec is not None else ""
+            directory.apply([op])
+            if spec is not None and bool(was) != bool(is_now := directory.unhealthy(spec)):
+                data = {"app": directory.app_of(spec), "backend": spec.address, "instance": spec.instance_index}
+                if is_now:
+                    self.figures.events.add(2, "router", "endpoint-unhealthy", {**data, "reason": is_now})
+                else:
+                    self.figures.events.add(1, "router", "endpoint-healthy", data)
 
     async def export_to(self, where: Export | None) -> None:
         """Export spans there from now on; what waits for another collector is sent there first, or lost."""

@@ -14,7 +14,7 @@ import time
 from array import array
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from router.messages import EndpointSpec, EndpointStats
 from router.observe import histogram
@@ -26,6 +26,8 @@ MINUTE = 60
 CLASSES = ("2xx", "3xx", "4xx", "5xx", "xxx")
 FORGOTTEN_AFTER = 600
 """Seconds of silence after which an app without endpoints is forgotten."""
+STATE_HOLDS = 2.5
+"""Seconds for which a worker's word on an endpoint holds: it is said anew with every report."""
 _TOP_CLIENTS = 5
 _CLIENT_SLICE = 10
 _5XX = 3
@@ -48,6 +50,16 @@ def unpack_cells(parts: Iterable[bytes]) -> dict[int, int]:
     return found
 
 
+class Out(NamedTuple):
+    """Why a worker does not use an endpoint. Times are monotonic seconds: `until` it is tried again at the earliest."""
+
+    state: str
+    why: str
+    until: float
+    holds_until: float
+    """When this is forgotten, if the worker doesn't say it again."""
+
+
 class EndpointFigures:
     """One endpoint of an app. `seconds` holds (second, requests, packed cells), the oldest first."""
 
@@ -55,13 +67,11 @@ class EndpointFigures:
         "bytes_in",
         "bytes_out",
         "classes",
-        "failed_until",
         "failures",
+        "out",
         "reason",
         "seconds",
         "spec",
-        "state",
-        "why",
     )
 
     def __init__(self, spec: EndpointSpec) -> None:
@@ -70,14 +80,11 @@ class EndpointFigures:
         self.bytes_in = self.bytes_out = self.failures = 0
         self.reason = ""
         """Why the last attempt that failed did so."""
-        self.state = "in"
-        self.why = ""
-        """What the endpoint was at the last report of the worker that thought worst of it, and more about it."""
-        self.failed_until = 0.0
-        """Monotonic second until which the endpoint is passed over."""
+        self.out: dict[int, Out] | None = None
+        """Worker → what it says, of workers that do not use the endpoint."""
         self.seconds: deque[tuple[int, int, bytes]] = deque()
 
-    def add(self, second: int, now: float, stats: EndpointStats) -> None:
+    def add(self, second: int, now: float, stats: EndpointStats, worker: int) -> None:
         """A worker's report."""
         self.spec = stats.spec
         self.classes = [a + b for a, b in zip(self.classes, stats.classes, strict=True)]
@@ -85,13 +92,25 @@ class EndpointFigures:
         self.bytes_out += stats.bytes_out
         self.failures += stats.failures
         self.reason = stats.reason or self.reason
-        if stats.failed_for > 0:
-            self.state, self.why = stats.state, stats.why
-            self.failed_until = now + stats.failed_for
-        elif not stats.failures:
-            self.state, self.why, self.failed_until = "in", "", 0.0  # this worker had an answer from it
+        if stats.state != "in":
+            told = Out(stats.state, stats.why, now + stats.failed_for, now + max(stats.failed_for, STATE_HOLDS))
+            self.out = {**(self.out or {}), worker: told}
+        elif self.out is not None:
+            self.out.pop(worker, None)
         self.trim(second)
-        self.seconds.append((second, sum(stats.classes), pack_cells(stats.cells)))
+        if stats.cells or any(stats.classes):
+            self.seconds.append((second, sum(stats.classes), pack_cells(stats.cells)))
+
+    def outs(self, now: float) -> list[Out]:
+        """What workers say that do not use the endpoint, the worst first."""
+        if not self.out:
+            return []
+        self.out = {worker: told for worker, told in self.out.items() if told.holds_until > now} or None
+        return (
+            sorted(self.out.values(), key=lambda told: (told.state != "failed", told.until), reverse=True)
+            if self.out
+            else []
+        )
 
     def trim(self, second: int) -> None:
         """Forget what is over a minute old."""
@@ -143,7 +162,7 @@ class AppFigures:
         self._clients_before: dict[bytes, int] = {}
         self._slice = 0
 
-    def add(self, second: int, now: float, stats: EndpointStats) -> None:
+    def add(self, second: int, now: float, stats: EndpointStats, worker: int) -> None:
         """A worker's report on one of the app's endpoints."""
         self._move_to(second)
         self.classes = [a + b for a, b in zip(self.classes, stats.classes, strict=True)]
@@ -157,7 +176,7 @@ class AppFigures:
         endpoint = self.endpoints.get(address)
         if endpoint is None:
             endpoint = self.endpoints[address] = EndpointFigures(stats.spec)
-        endpoint.add(second, now, stats)
+        endpoint.add(second, now, stats, worker)
         if second // _CLIENT_SLICE != self._slice:
             self._clients_before = self._clients if second // _CLIENT_SLICE == self._slice + 1 else {}
             self._clients = {}
@@ -240,13 +259,15 @@ class Apps:
         """Totals of forgotten apps that had no series of their own."""
         self.on_state: Callable[[str, EndpointSpec, str], None] = lambda app, spec, reason: None
         """Told when an endpoint begins to be passed over, with the reason, and when it is back, without one."""
+        self.workers = 1
+        """Workers that report."""
 
     @property
     def second(self) -> int:
         """The second that reports are booked in now; those before it are complete."""
         return int(self._clock() + 0.5)
 
-    def received(self, stats: list[EndpointStats]) -> None:
+    def received(self, stats: list[EndpointStats], worker: int = 0) -> None:
         """A worker's report."""
         now = self._clock()
         second = int(now + 0.5)
@@ -258,11 +279,12 @@ class Apps:
                 app.named = self._named < self.max_named
                 self._named += app.named
             before = app.endpoints.get(each.spec.address)
-            was_failed = before is not None and before.failed_until > now
-            app.add(second, now, each)
-            is_failed = app.endpoints[each.spec.address].failed_until > now
-            if is_failed != was_failed:
-                self.on_state(name, each.spec, each.reason if is_failed else "")
+            was_out = before is not None and bool(before.outs(now))
+            app.add(second, now, each, worker)
+            figures = app.endpoints[each.spec.address]
+            is_out = bool(figures.outs(now))
+            if is_out != was_out:
+                self.on_state(name, each.spec, (figures.reason or each.why) if is_out else "")
 
     def sweep(self) -> None:
         """Forget what is gone and silent; to be called every few seconds."""
@@ -299,15 +321,23 @@ class Apps:
             if name not in self.directory and not app.silent_since(second):
                 yield name
 
-    def state(self, figures: EndpointFigures | None) -> tuple[str, str]:
-        """Of an endpoint: `in`, or what keeps requests away (`failed`, `ejected` …), and why."""
+    def state(self, spec: EndpointSpec, figures: EndpointFigures | None) -> tuple[str, str]:
+        """Of an endpoint: `in`, or what keeps requests away (`unhealthy`, `ejected`, `failed`), and why."""
+        if unhealthy := self.directory.unhealthy(spec):
+            return "unhealthy", f"active check: {unhealthy}"
         now = self._clock()
-        if figures is None or figures.failed_until <= now:
+        outs = figures.outs(now) if figures is not None else []
+        if figures is None or not outs:
             return "in", ""
-        why = (
-            figures.reason if figures.state == "failed" else f"{figures.why}; last failure: {figures.reason or 'none'}"
-        )
-        return figures.state, f"{why}; tried again in {figures.failed_until - now:.0f} s"
+        worst = outs[0]
+        why = [worst.why]
+        if figures.reason and figures.reason not in worst.why:
+            why = [figures.reason] if worst.state == "failed" else [worst.why, f"last failure: {figures.reason}"]
+        left = worst.until - now
+        why.append(f"tried again in {left:.0f} s" if left >= 0.5 else "the next request tries it")
+        if len(outs) < self.workers:
+            why.append(f"so for {len(outs)} of {self.workers} workers")
+        return worst.state, "; ".join(part for part in why if part)
 
 
 def latency(cells: Mapping[int, int], kind: int = histogram.TOTAL) -> dict[str, Any]:

@@ -43,7 +43,7 @@ def messages(apps: Apps, in_flight: Callable[[int], int], about: dict[str, Any])
             "errors": app.error_rate(second, WINDOW),
             "in_flight": flying,
             "instances": len(specs),
-            "ejected": sum(apps.state(app.endpoints.get(spec.address))[0] != "in" for spec in specs),
+            "ejected": sum(apps.state(spec, app.endpoints.get(spec.address))[0] != "in" for spec in specs),
             "p50_ms": round(histogram.percentile(counts, 0.5) * 1000, 3),
             "p99_ms": round(histogram.percentile(counts, 0.99) * 1000, 3),
         }

@@ -156,9 +156,7 @@ def snapshot(figures: Figures, gauges: Gauges, *, max_endpoints: int, per_reques
 
 
 def _endpoint_row(app: AppFigures, address: str, each: EndpointFigures, now: float) -> _EndpointRow:
-    return _EndpointRow(
-        app.name, address, each.spec.instance_index, each.classes, each.failures, each.failed_until > now
-    )
+    return _EndpointRow(app.name, address, each.spec.instance_index, each.classes, each.failures, bool(each.outs(now)))
 
 
 def render(taken: Snapshot) -> bytes:
@@ -269,6 +267,7 @@ def _endpoints_text(endpoints: list[_EndpointRow]) -> Iterator[str]:
                 responses.append(f'{{{names},class="{group}"}} {count}')
         if row.failures:
             failed.append(f"{{{names}}} {row.failures}")
+        if row.failures or row.ejected:
             ejected.append(f"{{{names}}} {int(row.ejected)}")
     yield from _family("router_endpoint_responses_total", "counter", "Responses by endpoint and class.", responses)
     yield from _family("router_endpoint_failed_attempts_total", "counter", "Attempts that failed.", failed)

@@ -150,7 +150,8 @@ class Figures:
         self.in_flight[slot] = stats.in_flight
         self.connections[slot] = stats.connections
         self.backends[slot] = stats.backends
-        self.apps.received(stats.endpoints)
+        self.apps.workers = len(self._current)
+        self.apps.received(stats.endpoints, slot)
         self.histograms.looked_up(stats.lookups, stats.lookup_ns)
         for kind, count in stats.reasons.items():
             self.reasons[kind] = self.reasons.get(kind, 0) + count

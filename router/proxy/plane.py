@@ -11,6 +11,7 @@ import socket
 import ssl
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterator
+from itertools import islice
 from time import time_ns
 from typing import TYPE_CHECKING, Any
 
@@ -71,6 +72,8 @@ if TYPE_CHECKING:
 
 CLIENT_CERT = b"x-forwarded-client-cert"
 _DUMP_CHUNK = 256
+MAX_OUTSIDE = 500
+"""Endpoints out of use, and without requests, that one report tells of."""
 _FIRST_CLASS = int(Counter.RESPONSES_2XX)
 _SHOWN = 1024
 """Bytes of a target or host that are told of a failed request."""
@@ -594,7 +597,10 @@ class Plane:
             self.access_log.reopen()
 
     def stats(self) -> Stats:
-        """Figures for control: totals, and what came since the last call."""
+        """Figures for control: totals, what came since the last call, and who is out of use even if nothing came."""
+        for endpoint in islice(self.watch.outside(), MAX_OUTSIDE):
+            if endpoint.account is None and self.table.endpoints.get(endpoint.id) is endpoint:
+                self._open_account(endpoint)
         if self.access_log is not None:
             self._note_log_lines(self.access_log)
         stats = Stats(

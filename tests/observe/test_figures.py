@@ -17,6 +17,7 @@ from router.messages import (
     PutEndpoint,
     PutPool,
     PutRoute,
+    SetHealth,
     Stats,
 )
 from router.observe import histogram
@@ -40,7 +41,7 @@ def stats(endpoints: list[EndpointStats], **counters: int) -> Stats:
 
 def did(app: str, port: int = 1, count: int = 1, micros: int = 1000, **more: Any) -> EndpointStats:
     spec = EndpointSpec("10.0.0.1", port, app=app, tags=(("component", "c"),))
-    cells = {histogram.bucket(micros): count}
+    cells = {histogram.bucket(micros): count} if count else {}
     values = {
         "bytes_in": 1,
         "bytes_out": 2,
@@ -110,10 +111,56 @@ def test_an_endpoint_is_ejected_and_comes_back() -> None:
     app = apps.get("a")
     assert app is not None
     figures = app.endpoints["10.0.0.1:1"]
-    assert apps.state(figures) == ("failed", "EOF; tried again in 30 s")
+    assert apps.state(figures.spec, figures) == ("failed", "EOF; tried again in 30 s")
     apps.received([did("a")])
-    assert apps.state(figures) == ("in", "")
+    assert apps.state(figures.spec, figures) == ("in", "")
     assert told == [("a", "EOF"), ("a", "")]
+
+
+def test_each_worker_speaks_for_itself() -> None:
+    clock = Clock()
+    apps = Apps(Directory(), clock)
+    apps.workers = 2
+    out = {"count": 0, "state": "ejected", "why": "no answer for 2 s"}
+    apps.received([did("a")], 1)
+    apps.received([did("a", **out, failed_for=5.0)], 2)
+    apps.received([did("a")], 1)
+    app = apps.get("a")
+    assert app is not None
+    figures = app.endpoints["10.0.0.1:1"]
+    spec = figures.spec
+    assert apps.state(spec, figures) == ("ejected", "no answer for 2 s; tried again in 5 s; so for 1 of 2 workers")
+    apps.received([did("a", count=0, failures=1, reason="EOF", state="failed", why="EOF", failed_for=1.0)], 1)
+    assert apps.state(spec, figures) == ("ejected", "no answer for 2 s; last failure: EOF; tried again in 5 s")
+    apps.received([did("a")], 2)
+    assert apps.state(spec, figures)[0] == "failed"
+    clock.now += 1
+    assert apps.state(spec, figures) == ("failed", "EOF; the next request tries it; so for 1 of 2 workers")
+    clock.now += 2
+    assert apps.state(spec, figures) == ("in", "")  # its worker is silent, or gone
+
+
+def test_states_that_no_request_tells_of() -> None:
+    flying = {7: 2}
+    directory = Directory()
+    directory.in_flight = lambda slot: flying.get(slot, 0)
+    apps = Apps(directory, Clock())
+    one, two = (EndpointSpec("10.0.0.1", port, app="a") for port in (1, 2))
+    directory.apply([PutPool("a.test", "/", ""), PutEndpoint(1, 7, one), PutEndpoint(2, 8, two)])
+    directory.apply([PutRoute("a.test", 1), PutRoute("a.test", 2), SetHealth("a.test", 2, "status 503")])
+    assert (apps.state(one, None), apps.state(two, None)) == (("in", ""), ("unhealthy", "active check: status 503"))
+    directory.apply([SetHealth("a.test", 2, "")])
+    assert apps.state(two, None) == ("in", "")
+    directory.apply([SetHealth("a.test", 2, "status 503"), DropRoute("a.test", 2), DropRoute("a.test", 1)])
+    assert apps.state(two, None) == ("in", "")
+    directory.apply([DropEndpoint(2), DropEndpoint(1), SetHealth("a.test", 2, "too late")])
+    assert directory.leaving("a") == {one: 7}
+    assert directory.leaving("b") == {}
+    directory.apply([PutEndpoint(3, 7, one)])  # it is back, in its slot
+    assert directory.leaving("a") == {}
+    directory.apply([DropEndpoint(3)])
+    flying[7] = 0
+    assert directory.leaving("a") == {}
 
 
 def test_silent_apps_are_forgotten_when_they_are_gone() -> None:

@@ -138,6 +138,8 @@ function wide(element) {
 
 // ---------------------------------------------------------------- one app
 
+const TONES = { in: "good", full: "warn", draining: "warn" }; // of an endpoint's state; others are bad
+
 function showApp(app) {
   if (app.app !== state.app) return;
   if (app.gone) {
@@ -145,7 +147,7 @@ function showApp(app) {
     return;
   }
   $("one-routes").textContent = app.routes.join(", ");
-  const bad = app.endpoints.filter((endpoint) => endpoint.state !== "in").length;
+  const bad = app.endpoints.filter((endpoint) => endpoint.state !== "in" && endpoint.state !== "full").length;
   $("one-cards").replaceChildren(
     card("Requests", rate(app.rate["10s"]), "a second"),
     card("5xx answers", rate(app.errors["10s"]), "a second"),
@@ -162,8 +164,8 @@ function showApp(app) {
   const all = Object.values(app.responses).reduce((sum, n) => sum + n, 0) || 1;
   $("one-classes").replaceChildren(...Object.entries(app.responses).map(([name, many]) => make("tr", {}, make("th", { scope: "row" }, name),
     number(many, count, name === "5xx"), make("td", {}, make("meter", { value: many / all, "aria-label": `share of ${name}` })))));
-  $("endpoints").replaceChildren(...app.endpoints.map((endpoint) => make("tr", { class: endpoint.state === "in" ? null : "ejected", "data-backend": endpoint.backend },
-    make("td", { class: "why" }, make("span", { class: `pill ${endpoint.state === "in" ? "good" : endpoint.state === "draining" ? "warn" : "bad"}` }, endpoint.state),
+  $("endpoints").replaceChildren(...app.endpoints.map((endpoint) => make("tr", { class: endpoint.state in TONES ? null : "ejected", "data-backend": endpoint.backend },
+    make("td", { class: "why" }, make("span", { class: `pill ${TONES[endpoint.state] || "bad"}` }, endpoint.state),
       endpoint.why ? make("small", {}, endpoint.why) : null),
     make("th", { scope: "row" }, endpoint.backend, make("small", {}, endpoint.protocol)),
     cell(endpoint.index || "–"), cell(endpoint.zone || "–"), number(endpoint.rate), cell(milliseconds(endpoint.p50), "n"),
