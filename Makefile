@@ -24,7 +24,7 @@ run: $(INSTALLED) ## The router; ARGS='-c FILE' names its configuration
 test: $(INSTALLED) ## All tests
 	@$(BIN)/python -m pytest $(ARGS)
 
-fuzz: $(INSTALLED) ## Strange messages through the data plane, read by h11; ARGS='SECONDS [SEED]'
+fuzz: $(INSTALLED) ## Strange messages through the data plane, read by h11 and h2; ARGS='SECONDS [SEED]'
 	@$(BIN)/python -m tests.fuzz $(ARGS)
 
 lint: $(INSTALLED) ## Style and types: ruff, mypy --strict

@@ -57,9 +57,9 @@ MAY_IMPORT = {
 OBSERVE_CONTROL = {"apps", "directory", "events", "histograms", "load_feed", "metrics", "otlp", "span_words", "varz"}
 """Modules of `observe` that belong to control."""
 
-DATA_PLANE_LIBRARIES = {"uvloop", "httptools", "msgspec", "setproctitle", "h2", "hyperframe", "cryptography"}
+DATA_PLANE_LIBRARIES = {"uvloop", "httptools", "msgspec", "setproctitle", "cryptography"}
 """All that a worker imports besides Python's own library: it starts in a tenth of a second. Not at its start, but when
-needed: h2, and cryptography for signatures of route services."""
+needed: cryptography for signatures of route services."""
 
 
 class Found(NamedTuple):

@@ -1,4 +1,5 @@
-"""HTTP/2 header fields and what this router makes of them: requests in, response fields out (RFC 9113 §8). No I/O.
+"""HTTP/2 header fields and what this router makes of them: requests and responses in, header blocks out (RFC 9113 §8).
+No I/O.
 
 A header block has to keep the rules of RFC 9113 §8.2 and §8.3: pseudo-headers first and once each, names in lower
 case, no header that speaks of a connection. The request is written to HTTP/1.1 backends as text, so nothing passes
@@ -8,9 +9,9 @@ that could end a line or mean another host.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 
 from router.http.headers import REQUEST_RULES, RESPONSE_RULES, unsafe_trailer
+from router.http.hpack import Field, encode, literal
 from router.http.message import CHUNKED, NO_BODY, BadMessage, HeaderList, Rule, RuleBook, content_length, header_text
 from router.http.request import BODY_EXPECTED, HOST_KEYS, TOKEN, RequestHead
 from router.http.response import ResponseHead
@@ -20,9 +21,31 @@ _NO_OPTIONS: frozenset[bytes] = frozenset()
 _VALUE = re.compile(rb"[^\x00-\x08\x0a-\x1f\x7f]*\Z")
 _NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9a-z-]+\Z")
 _PSEUDO = frozenset((b":method", b":scheme", b":authority", b":path"))
-_TARGET = re.compile(rb"/[\x21-\x7e\x80-\xff]*\Z")
+_TARGET = re.compile(rb"/[\x21-\x7e]*\Z")
 _SINGLE = frozenset((b"host", b"content-length"))
 _ONLY_HTTP1 = frozenset((b"connection", b"transfer-encoding", b"upgrade", b"keep-alive", b"proxy-connection"))
+
+
+class RecentFields:
+    """The request that came last over a connection, and the fields before and after its `:path`.
+
+    The requests of one client resemble each other: mostly all but that one field is the same. Then only the path has to
+    be read (docs/decisions/0003 says it of HTTP/1.1).
+    """
+
+    __slots__ = ("after", "before", "ended", "request")
+
+    def __init__(self) -> None:
+        self.request: RequestHead | None = None
+        self.before: list[Field] = []
+        self.after: list[Field] = []
+        self.ended = False
+        """It had no body."""
+
+    def forget(self) -> None:
+        """Give up what is remembered, and its memory."""
+        self.request = None
+        self.before = self.after = []
 
 
 class FieldReader:
@@ -31,15 +54,41 @@ class FieldReader:
     def __init__(self, withheld: tuple[bytes, ...] = ()) -> None:
         self._rules = RuleBook(REQUEST_RULES | {name: Rule(name, False) for name in withheld})
 
-    def request(self, fields: Iterable[tuple[bytes, bytes]], ended: bool) -> RequestHead:
-        """The request that a header block makes; `ended`: it has no body. Raises BadMessage."""
+    def request(self, fields: list[Field], ended: bool, recent: RecentFields) -> RequestHead:
+        """The request that a header block makes; `ended`: it has no body. Raises BadMessage.
+
+        `recent` carries what it has in common with others over the connection.
+        """
+        known = recent.request
+        at = len(recent.before)
+        if (
+            known is not None
+            and recent.ended is ended
+            and len(fields) > at
+            and fields[at + 1 :] == recent.after
+            and fields[:at] == recent.before
+        ):
+            name, target = fields[at]
+            if name == b":path":
+                if target == known.target:
+                    return known
+                if _TARGET.match(target) and b"#" not in target:
+                    return known.like(target, known.method, known.size + len(target) - len(known.target))
+        request = self._read(fields, ended)
+        for at, field in enumerate(fields):
+            if field[0] == b":path":
+                recent.request, recent.ended = request, ended
+                recent.before, recent.after = fields[:at], fields[at + 1 :]
+                break
+        return request
+
+    def _read(self, fields: list[Field], ended: bool) -> RequestHead:
         pseudo: dict[bytes, bytes] = {}
         headers: HeaderList = []
         noted: dict[bytes, bytes] = {}
         crumbs: list[bytes] = []
         size = count = 0
-        for field in fields:
-            name, value = field[0], field[1]
+        for name, value in fields:
             size += len(name) + len(value) + 4
             if name[:1] == b":":
                 if name not in _PSEUDO or name in pseudo or count:
@@ -110,16 +159,13 @@ class FieldReader:
 _RESPONSE_RULES = RuleBook(RESPONSE_RULES)
 
 
-def response_head(
-    fields: Iterable[tuple[bytes, bytes]], ended: bool, method: bytes, rewrite: Rewrite | None = None
-) -> ResponseHead:
+def response_head(fields: list[Field], ended: bool, method: bytes, rewrite: Rewrite | None = None) -> ResponseHead:
     """The response head that a header block makes, as an answer to `method`. Raises BadMessage(502)."""
     head = ResponseHead()
     headers: HeaderList = []
     noted: dict[bytes, bytes] = {}
     head.status = 0
-    for field in fields:
-        name, value = field[0], field[1]
+    for name, value in fields:
         if name == b":status":
             head.status = int(value) if len(value) == 3 and value.isdigit() else 0
             continue
@@ -149,37 +195,58 @@ def response_head(
     return head
 
 
-def request_fields(request: RequestHead, lines: bytes, takes_trailers: bool) -> HeaderList:
-    """The fields of a request to a backend; `lines` are the header lines that the router adds."""
+_STATUS = [encode([(b":status", b"%d" % status)]) for status in range(1000)]
+
+
+def request_block(request: RequestHead, lines: bytes, takes_trailers: bool) -> bytes:
+    """The header block of a request to a backend; `lines` are the header lines that the router adds."""
     fields = [
         (b":method", request.method),
         (b":scheme", b"https"),
         (b":authority", request.raw_host),
         (b":path", request.target),
-        *[(name.lower(), value) for name, value in request.headers],
-        *fields_of(lines),
+        *request.headers,
     ]
     if request.body > 0 or (request.body == NO_BODY and request.method in BODY_EXPECTED):
         fields.append((b"content-length", b"%d" % request.body))
     if takes_trailers:
         fields.append((b"te", b"trailers"))
-    return fields
+    return encode(fields) + _of_lines(lines)
 
 
-def safe_trailers(fields: Iterable[tuple[bytes, bytes]]) -> HeaderList:
-    """The trailers that may be passed on (RFC 9110 §6.5.1)."""
+def response_block(head: ResponseHead, lines: bytes) -> bytes:
+    """The header block of a response to a client; `lines` are the header lines that the router adds."""
+    block = _STATUS[head.status] + encode(head.headers) + _of_lines(lines)
+    return block if head.length is None else block + encode([(b"content-length", head.length)])
+
+
+def interim_block(head: ResponseHead) -> bytes:
+    """The header block of a 1xx response."""
+    return _STATUS[head.status] + encode(head.headers)
+
+
+def answer_block(status: int, lines: bytes) -> bytes:
+    """The header block of a response that the router makes, of its header lines."""
+    return _STATUS[status] + _of_lines(lines)
+
+
+def safe_trailers(fields: list[Field]) -> HeaderList:
+    """The trailers that may be passed on (RFC 9110 §6.5.1). Raises BadMessage where a pseudo-header is among them."""
+    for name, _ in fields:
+        if name[:1] == b":":
+            raise BadMessage(400, "a pseudo-header in the trailers")
     return [
-        (field[0], field[1])
-        for field in fields
-        if _NAME.match(field[0]) and _VALUE.match(field[1]) and not unsafe_trailer(field[0])
+        (name, value)
+        for name, value in fields
+        if _NAME.match(name) and _VALUE.match(value) and not unsafe_trailer(name)
     ]
 
 
-def fields_of(lines: bytes) -> HeaderList:
-    """Header lines, each ending in CRLF, as fields with lower-case names."""
-    found = []
+def _of_lines(lines: bytes) -> bytes:
+    """Header lines, each ending in CRLF, as part of a header block."""
+    block = []
     for line in lines.split(b"\r\n"):
         name, colon, value = line.partition(b":")
         if colon:
-            found.append((name.lower(), value.strip(b" \t")))
-    return found
+            block.append(literal(name, value.strip(b" \t")))
+    return b"".join(block)

@@ -1,14 +1,21 @@
-"""Writing HPACK (RFC 7541): header fields in, a header block out, without state between blocks. No I/O.
+"""HPACK (RFC 7541): header blocks to header fields and back. No I/O.
 
-A field is written as an index of the static table where it is there, else as a literal that the peer shall not index.
-So a field always reads the same, and those that come often are written once and remembered. It costs the wire some
-bytes and saves us most of the time of a response; reading, where the peer decides what is used, is left to the `hpack`
-library.
+Writing keeps no state between blocks. A field is written as an index of the static table where it is there, else as a
+literal that the peer shall not index. So a field always reads the same, and those that come often are written once
+and remembered. It costs the wire some bytes and saves us most of the time of a response.
+
+Reading follows the peer, who decides what is indexed and what is Huffman-coded. A block that leaves the dynamic table
+as it was reads the same when it comes again: the last one of each connection is remembered, and so are the strings
+that came Huffman-coded, for all of them. Every connection's table is exact at all times.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+
+from router.http import huffman
+
+Field = tuple[bytes, bytes]
 
 _STATIC = (
     (b":authority", b""),
@@ -42,9 +49,14 @@ _FIELDS = {field: index for index, field in reversed(list(enumerate(_STATIC, 1))
 _NAMES = {name: index for index, (name, _) in reversed(list(enumerate(_STATIC, 1)))}
 _NEVER = frozenset((b"authorization", b"cookie", b"set-cookie", b"proxy-authorization"))
 """Nobody on the way may index these either (RFC 7541 §7.1)."""
+_CHANGING = frozenset((b"date", b"x-vcap-request-id", b"set-cookie", b"etag", b"last-modified", b":path"))
+"""Fields that seldom say the same twice: not remembered."""
 _REMEMBERED = 4096
+"""What a cache holds at most; then it starts anew."""
 _LONGEST_REMEMBERED = 100
 """Bytes of a value that is worth remembering: ids and dates pass through, the rest repeats."""
+
+# -------------------------------------------------------- writing
 
 
 def integer(value: int, prefix: int, pattern: int) -> bytes:
@@ -61,37 +73,219 @@ def integer(value: int, prefix: int, pattern: int) -> bytes:
     return bytes(out)
 
 
-def _literal(name: bytes, value: bytes) -> bytes:
-    pattern = 0x10 if name in _NEVER else 0x00
-    index = _NAMES.get(name, 0)
-    head = integer(index, 4, pattern)
-    if not index:
-        head += integer(len(name), 7, 0) + name
-    return head + integer(len(value), 7, 0) + value
+_LENGTHS = [integer(length, 7, 0) for length in range(1024)]
 
 
-class _Written(dict[tuple[bytes, bytes], bytes]):
-    """Field → how it is written."""
+class _Names(dict[bytes, bytes]):
+    """Name, in any case → how a literal of that name begins."""
 
-    def __missing__(self, field: tuple[bytes, bytes]) -> bytes:
-        index = _FIELDS.get(field)
-        written = integer(index, 7, 0x80) if index is not None else _literal(*field)
-        if len(self) < _REMEMBERED and len(field[1]) <= _LONGEST_REMEMBERED and field[0] not in _CHANGING:
+    def __missing__(self, name: bytes) -> bytes:
+        lower = name.lower()
+        index = _NAMES.get(lower, 0)
+        written = integer(index, 4, 0x10 if lower in _NEVER else 0x00)
+        if not index:
+            written += integer(len(lower), 7, 0) + lower
+        if len(self) >= _REMEMBERED:
+            self.clear()
+        self[name] = written
+        return written
+
+
+_names = _Names()
+
+
+def literal(name: bytes, value: bytes) -> bytes:
+    """A field whose value is not worth remembering; the name in any case."""
+    length = len(value)
+    return _names[name] + (_LENGTHS[length] if length < 1024 else integer(length, 7, 0)) + value
+
+
+class _Written(dict[Field, bytes]):
+    """Field, its name in any case → how it is written."""
+
+    def __missing__(self, field: Field) -> bytes:
+        name = field[0].lower()
+        index = _FIELDS.get((name, field[1]))
+        written = integer(index, 7, 0x80) if index is not None else literal(*field)
+        if len(field[1]) <= _LONGEST_REMEMBERED and name not in _CHANGING:
+            if len(self) >= _REMEMBERED:
+                self.clear()
             self[field] = written
         return written
 
 
-_CHANGING = frozenset((b"date", b"x-vcap-request-id", b"set-cookie", b"etag", b"last-modified", b":path"))
-"""Fields that seldom say the same twice: not remembered."""
 _written = _Written()
 
+NO_TABLE = b"\x20"
+"""Says that we use no dynamic table, whatever the peer allows; to be put before the first block (RFC 7541 §4.2)."""
 
-class Encoder:
-    """Takes the place of the encoder of a connection of the `h2` library."""
 
-    header_table_size = 0
-    """What the peer allows for its dynamic table does not matter: we never use it."""
+def encode(fields: Iterable[Field]) -> bytes:
+    """The header block of these fields, or a part of one; names in any case. Nothing is Huffman-coded."""
+    return b"".join([_written[field] for field in fields])
 
-    def encode(self, fields: Iterable[tuple[bytes, bytes]], huffman: bool = False) -> bytes:
-        """The header block of these fields, names in lower case. Nothing is Huffman-coded."""
-        return b"".join([_written[field] for field in fields])
+
+# -------------------------------------------------------- reading
+
+TABLE_SIZE = 4096
+"""Bytes, as RFC 7541 §4.1 counts them, of the peer's dynamic table: what HTTP/2 begins with."""
+OVERHEAD = 32
+"""Bytes that a field counts for besides its name and value."""
+_STATIC_FIELDS = ((b"", b""), *_STATIC)
+_FIRST_DYNAMIC = len(_STATIC_FIELDS)
+_NOWHERE = _FIRST_DYNAMIC
+"""What index 0 of a whole field leads to: nothing."""
+_LARGEST = 1 << 28
+
+
+class HpackError(Exception):
+    """A header block that can't be read: the connection has no future, for its table is unknown."""
+
+
+class TooLarge(HpackError):
+    """A header block of more fields than we take."""
+
+
+class _Strings(dict[bytes, bytes]):
+    """Huffman code → the string."""
+
+    def __missing__(self, coded: bytes) -> bytes:
+        try:
+            string = huffman.decoded(coded)
+        except ValueError as error:
+            raise HpackError(str(error)) from None
+        if len(coded) <= _LONGEST_REMEMBERED:
+            if len(self) >= _REMEMBERED:
+                self.clear()
+            self[coded] = string
+        return string
+
+
+_strings = _Strings()
+
+
+class Decoder:
+    """Reads the header blocks of one connection, in their order."""
+
+    __slots__ = ("_block", "_fields", "_largest", "_limit", "_size", "_table")
+
+    def __init__(self, largest: int) -> None:
+        """`largest`: bytes of fields, each with its overhead, that a block may hold."""
+        self._largest = largest
+        self._limit = TABLE_SIZE
+        self._table: list[Field] = []
+        """The newest entry is the last."""
+        self._size = 0
+        self._block = b""
+        """The last block that left the table as it was, while it is as it was then; else empty."""
+        self._fields: list[Field] = []
+
+    def decode(self, block: bytes) -> list[Field]:
+        """The fields of a block. The list is the caller's to read, not to change. Raises HpackError."""
+        if block == self._block:
+            return self._fields
+        try:
+            return self._read(block)
+        except IndexError:
+            raise HpackError("a header block that breaks off, or an index that is in no table") from None
+
+    def _read(self, block: bytes) -> list[Field]:
+        table = self._table
+        fields: list[Field] = []
+        size = at = 0
+        end = len(block)
+        changed = False
+        while at < end:
+            byte = block[at]
+            at += 1
+            if byte & 0x80:  # a field of a table
+                index = byte & 0x7F
+                if index == 0x7F:
+                    index, at = _number(block, at, index)
+                if index >= _FIRST_DYNAMIC:
+                    field = table[_FIRST_DYNAMIC - 1 - index]
+                else:
+                    field = _STATIC_FIELDS[index or _NOWHERE]
+            else:
+                if byte & 0x40:  # a field that becomes one
+                    index = byte & 0x3F
+                    most = 0x3F
+                elif byte & 0x20:
+                    if fields:
+                        raise HpackError("a table size within a header block")
+                    index = byte & 0x1F
+                    if index == 0x1F:
+                        index, at = _number(block, at, index)
+                    self._resize(index)
+                    changed = True
+                    continue
+                else:
+                    index = byte & 0x0F
+                    most = 0x0F
+                if index == most:
+                    index, at = _number(block, at, index)
+                if index:
+                    name = (_STATIC_FIELDS[index] if index < _FIRST_DYNAMIC else table[_FIRST_DYNAMIC - 1 - index])[0]
+                else:
+                    name, at = _string(block, at)
+                value, at = _string(block, at)
+                field = name, value
+                if byte & 0x40:
+                    self._add(field)
+                    changed = True
+            size += len(field[0]) + len(field[1]) + OVERHEAD
+            if size > self._largest:
+                raise TooLarge("a header block with more in it than we take")
+            fields.append(field)
+        self._block, self._fields = (b"", []) if changed else (block, fields)
+        return fields
+
+    def _add(self, field: Field) -> None:
+        size = len(field[0]) + len(field[1]) + OVERHEAD
+        self._size += size
+        self._table.append(field)
+        if self._size > self._limit:
+            self._evict()
+
+    def _resize(self, limit: int) -> None:
+        if limit > TABLE_SIZE:
+            raise HpackError("a dynamic table larger than we allow")
+        self._limit = limit
+        self._evict()
+
+    def _evict(self) -> None:
+        table, size = self._table, self._size
+        gone = 0
+        while size > self._limit:
+            name, value = table[gone]
+            size -= len(name) + len(value) + OVERHEAD
+            gone += 1
+        del table[:gone]
+        self._size = size
+
+
+def _number(block: bytes, at: int, value: int) -> tuple[int, int]:
+    """A number that goes on behind its prefix, `value`, which is full; and where it ends."""
+    shift = 0
+    while True:
+        byte = block[at]
+        at += 1
+        value += (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, at
+        shift += 7
+        if value > _LARGEST or shift > 28:
+            raise HpackError("a number without an end")
+
+
+def _string(block: bytes, at: int) -> tuple[bytes, int]:
+    """The string that begins there, and where it ends."""
+    byte = block[at]
+    length = byte & 0x7F
+    at += 1
+    if length == 0x7F:
+        length, at = _number(block, at, length)
+    end = at + length
+    if end > len(block):
+        raise HpackError("a string that breaks off")
+    return (_strings[block[at:end]] if byte & 0x80 else block[at:end]), end

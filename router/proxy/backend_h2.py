@@ -7,27 +7,13 @@ the backend says GOAWAY, it breaks, or it has been idle for as long as idle conn
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from h2.errors import ErrorCodes
-from h2.events import (
-    ConnectionTerminated,
-    DataReceived,
-    Event,
-    InformationalResponseReceived,
-    RemoteSettingsChanged,
-    ResponseReceived,
-    StreamEnded,
-    StreamReset,
-    TrailersReceived,
-    WindowUpdated,
-)
-from h2.exceptions import H2Error
-from h2.settings import SettingCodes
-
-from router.http.h2_fields import request_fields, response_head, safe_trailers
+from router.http.h2_fields import request_block, response_head, safe_trailers
+from router.http.h2_frames import HIGHEST, Code, Setting, code_name
+from router.http.h2_protocol import Violation
+from router.http.hpack import Field
 from router.http.message import BadMessage, HeaderList
 from router.proxy.attempts import Failure, Retry, lost, malformed
 from router.proxy.h2_connection import H2Peer, H2Stream
@@ -38,14 +24,10 @@ if TYPE_CHECKING:
     from router.proxy.plane import Plane
 
 
-_HIGHEST = 2**31 - 1
-"""The last number that a stream may have (RFC 9113 §5.1.1)."""
-
-
 class BackendStream(H2Stream):
     """One request to the backend and its response."""
 
-    __slots__ = ("answered", "complete")
+    __slots__ = ("answered",)
 
     connection: BackendH2
 
@@ -53,8 +35,6 @@ class BackendStream(H2Stream):
         super().__init__(connection, 0)  # numbered when it begins: numbers must go out in order
         self.answered = False
         """A final response head came."""
-        self.complete = False
-        """So did the end of the response."""
 
     @property
     def usable(self) -> bool:
@@ -76,7 +56,7 @@ class BackendStream(H2Stream):
             return
         request = exchange.request
         lines = exchange.lines + exchange.endpoint.head_lines  # type: ignore[union-attr]
-        self.begin(request_fields(request, lines, exchange.takes_trailers), body)
+        self.begin(request_block(request, lines, exchange.takes_trailers), body)
         if exchange.request_done:
             self.end(exchange.request_trailers)
 
@@ -93,7 +73,7 @@ class BackendStream(H2Stream):
         """The exchange is over before its time."""
         self.exchange = None
         if self.id:
-            self.connection.reset(self, ErrorCodes.CANCEL)
+            self.connection.end(self, Code.CANCEL)
             self.connection.maybe_close()
 
     def close(self) -> None:
@@ -110,11 +90,11 @@ class BackendStream(H2Stream):
             self.exchange.backend_drained()
 
     def all_sent(self) -> None:
-        if self.complete:
+        if self.remote_done:
             self.connection.forget(self)
 
-    def broke(self) -> None:
-        self.failed(malformed("the request can't be sent over HTTP/2"))
+    def reset_sent(self, code: Code, reason: str) -> None:
+        self.failed(malformed(reason))
 
     def failed(self, failure: Failure, *, unseen: bool = False) -> None:
         """The attempt came to nothing. `unseen`: the backend says that it has not looked at the request."""
@@ -124,44 +104,64 @@ class BackendStream(H2Stream):
 
     # -------------------------------------------------------- the response
 
-    def head_received(self, fields: list[tuple[bytes, bytes]], ended: bool) -> None:
+    def head_received(self, fields: list[Field], ended: bool) -> None:
+        """A header block that is not the trailers'."""
         exchange = self.exchange
         if exchange is None:
             return
+        plane = self.connection.plane
         try:
-            head = response_head(fields, ended, exchange.request.method, self.connection.plane.rewrite)
-            limit = self.connection.plane.settings.max_response_headers
+            head = response_head(fields, ended, exchange.request.method, plane.rewrite)
         except BadMessage as bad:
             self._refuse(malformed(bad.reason))
             return
+        limit = plane.settings.max_response_headers
         if limit and len(head.headers) > limit:
             self._refuse(Failure("Too many response headers", Retry.NEVER, False))
-        elif head.status < 200:
-            exchange.interim_head(head)
-        else:
+        elif head.status >= 200:
             self.answered = True
+            if head.body >= 0:
+                self.awaited = head.body
             exchange.response_head(head, b"", False)
+            if ended:
+                self.response_complete([])
+        elif ended:
+            self._refuse(malformed("an interim response that ends the stream"))
+        else:
+            exchange.interim_head(head)
 
     def _refuse(self, failure: Failure) -> None:
+        self.connection.end(self, Code.PROTOCOL_ERROR)
         self.failed(failure)
-        self.connection.reset(self, ErrorCodes.PROTOCOL_ERROR)
 
-    def body_received(self, data: bytes, flow: int) -> None:
+    def data_came(self, data: bytes, size: int, ended: bool) -> None:
+        if not self.answered and self.exchange is not None:
+            self._refuse(malformed("a body before its head"))
+            return
         if data and self.exchange is not None:
             self.exchange.response_body(data)
-        self.came(flow)
+        self.came(size)
+        if ended:
+            self.response_complete([])
+
+    def trailers_received(self, fields: list[Field]) -> None:
+        """The header block that ends the response."""
+        try:
+            trailers = safe_trailers(fields)
+        except BadMessage as bad:
+            self._refuse(malformed(bad.reason))
+        else:
+            self.response_complete(trailers)
 
     def response_complete(self, trailers: HeaderList) -> None:
-        if self.complete:
-            return
-        self.complete = True
+        """The response is whole, with these trailers."""
         exchange, self.exchange = self.exchange, None
         connection = self.connection
         connection.served += 1
-        if self.ended and not self.out_size and self.head is None:
+        if self.sent:
             connection.forget(self)
         else:  # the rest of the request is not wanted
-            connection.reset(self, ErrorCodes.NO_ERROR)
+            connection.end(self, Code.NO_ERROR)
         connection.maybe_close()
         if exchange is not None:
             exchange.response_complete(trailers)
@@ -170,15 +170,10 @@ class BackendStream(H2Stream):
 class BackendH2(H2Peer[BackendStream]):
     """A connection, shared by many exchanges."""
 
-    __slots__ = ("_abandoned", "_going", "_next", "address", "connections", "idle_since", "local", "served", "usable")
+    __slots__ = ("_abandoned", "_going", "address", "connections", "idle_since", "local", "served", "usable")
 
     def __init__(self, plane: Plane) -> None:
-        super().__init__(
-            plane,
-            client_side=True,
-            settings={SettingCodes.ENABLE_PUSH: 0},
-            largest_head=plane.settings.max_response_head,
-        )
+        super().__init__(plane, server=False, largest_head=plane.settings.max_response_head)
         self.address = ""
         self.local = ""
         self.connections: Connections | None = None
@@ -188,12 +183,11 @@ class BackendH2(H2Peer[BackendStream]):
         self.usable = False
         self._abandoned = False
         self._going = False
-        self._next = 1
 
     @property
     def room(self) -> bool:
         """Another request may begin."""
-        return self.usable and len(self.streams) < self._conn.remote_settings.max_concurrent_streams
+        return self.usable and len(self.streams) < self.peer_streams and self.newest < HIGHEST
 
     def new_stream(self) -> BackendStream:
         """For one more request."""
@@ -201,12 +195,18 @@ class BackendH2(H2Peer[BackendStream]):
 
     def open(self, stream: BackendStream) -> bool:
         """Give the stream its number; heads go out in this order. False: the connection takes no more."""
-        if not self.room or self._next > _HIGHEST:
+        if not self.room:
             return False
-        stream.id = self._next
-        self._next += 2
+        stream.id = self.newest = self.newest + 2 if self.newest else 1
+        stream.window = self.peer_window
         self.streams[stream.id] = stream
         return True
+
+    def end(self, stream: BackendStream, code: int) -> None:
+        if stream.head:  # the backend has not heard of it yet
+            self.forget(stream)
+        else:
+            super().end(stream, code)
 
     def close(self) -> None:
         """Close an idle connection."""
@@ -245,7 +245,7 @@ class BackendH2(H2Peer[BackendStream]):
         self.local = f"{host}:{port}"
         host, port = transport.get_extra_info("peername")[:2]
         self.address = f"{host}:{port}"
-        self.begin(transport)
+        self.start(transport, {Setting.ENABLE_PUSH: 0})
 
     def connection_lost(self, error: Exception | None) -> None:
         self.usable = False
@@ -257,69 +257,40 @@ class BackendH2(H2Peer[BackendStream]):
 
     def data_received(self, data: bytes) -> None:
         try:
-            events = self._conn.receive_data(data)
-        except H2Error as error:
-            self._write()
+            self.feed(data)
+        except Violation as violation:
+            self.last_words(violation.code, str(violation))
+            self.write()
             self.usable = False
             streams, self.streams = self.streams, {}
             for stream in streams.values():
-                stream.failed(malformed(str(error)))
+                stream.failed(malformed(str(violation)))
             self.transport.close()
             return
-        for event in events:
-            handler = _HANDLERS.get(type(event))
-            if handler is not None:
-                handler(self, event)
-        self._write()
+        if self.out and not self._flushing:
+            self.write()
 
     # -------------------------------------------------------- what the backend does
 
-    def _response(self, event: ResponseReceived | InformationalResponseReceived) -> None:
-        stream = self.streams.get(event.stream_id)
-        if stream is not None:
-            ended = isinstance(event, ResponseReceived) and event.stream_ended is not None
-            stream.head_received(event.headers or [], ended)
-
-    def _data(self, event: DataReceived) -> None:
-        stream = self.streams.get(event.stream_id)
-        flow = event.flow_controlled_length or 0
+    def headers_came(self, id: int, fields: list[Field], ended: bool) -> None:
+        stream = self.streams.get(id)
         if stream is None:
-            self.acknowledge(event.stream_id, flow)
+            self.stray_headers(id)
+        elif stream.answered:
+            if self.trailers_came(stream, ended):
+                stream.trailers_received(fields)
         else:
-            stream.body_received(event.data or b"", flow)
+            stream.remote_done = ended
+            stream.head_received(fields, ended)
 
-    def _trailers(self, event: TrailersReceived) -> None:
-        stream = self.streams.get(event.stream_id)
-        if stream is not None:
-            stream.response_complete(safe_trailers(event.headers or ()))
-
-    def _stream_ended(self, event: StreamEnded) -> None:
-        stream = self.streams.get(event.stream_id)
-        if stream is not None:
-            stream.response_complete([])
-
-    def _stream_reset(self, event: StreamReset) -> None:
-        stream = self.streams.get(event.stream_id)
-        if stream is None:
-            return
-        self.forget(stream)
-        if event.error_code == ErrorCodes.NO_ERROR and stream.complete:
-            return
-        refused = event.error_code == ErrorCodes.REFUSED_STREAM  # RFC 9113 §8.7: it was not processed
-        name = ErrorCodes(event.error_code).name if event.error_code in set(ErrorCodes) else hex(event.error_code)
-        reason = f"stream error: stream ID {stream.id}; {name}; received from peer"
+    def reset_came(self, stream: BackendStream, code: int) -> None:
+        refused = code == Code.REFUSED_STREAM  # RFC 9113 §8.7: it was not processed
+        reason = f"stream error: stream ID {stream.id}; {code_name(code)}; received from peer"
         stream.failed(Failure(reason, Retry.ALWAYS if refused else Retry.NEVER, False), unseen=refused)
         self.maybe_close()
 
-    def _window(self, event: WindowUpdated) -> None:
-        self.window_opened(event.stream_id)
-
-    def _settings(self, event: RemoteSettingsChanged) -> None:
-        self.window_opened(0)
-
-    def _terminated(self, event: ConnectionTerminated) -> None:
-        """GOAWAY: what came after the last stream it names was not processed (RFC 9113 §6.8)."""
-        last = event.last_stream_id or 0
+    def goaway_came(self, last: int, code: int) -> None:
+        """What came after the last stream it names was not processed (RFC 9113 §6.8)."""
         self.retire()
         for stream in [stream for id, stream in self.streams.items() if id > last]:
             self.forget(stream)
@@ -327,21 +298,11 @@ class BackendH2(H2Peer[BackendStream]):
             stream.failed(failure, unseen=True)
         self.maybe_close()
 
+    def annoyed(self, weight: float) -> None:
+        """Backends are not counted: whoever registers one can do worse."""
+
 
 def _not_sent(exchange: Exchange) -> None:
     if exchange.backend is not None:
         failure = Failure("http2: the connection takes no more requests", Retry.ALWAYS, False)
         exchange.attempt_failed(failure, stale=True)
-
-
-_HANDLERS: dict[type[Event], Callable[[BackendH2, Any], None]] = {
-    ResponseReceived: BackendH2._response,
-    InformationalResponseReceived: BackendH2._response,
-    DataReceived: BackendH2._data,
-    TrailersReceived: BackendH2._trailers,
-    StreamEnded: BackendH2._stream_ended,
-    StreamReset: BackendH2._stream_reset,
-    WindowUpdated: BackendH2._window,
-    RemoteSettingsChanged: BackendH2._settings,
-    ConnectionTerminated: BackendH2._terminated,
-}

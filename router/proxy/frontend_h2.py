@@ -10,35 +10,19 @@ empty data. A client with too many of them is sent away (`ENHANCE_YOUR_CALM`).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
-
-from h2.errors import ErrorCodes
-from h2.events import (
-    ConnectionTerminated,
-    DataReceived,
-    Event,
-    PingReceived,
-    PriorityUpdated,
-    RemoteSettingsChanged,
-    RequestReceived,
-    StreamEnded,
-    StreamReset,
-    TrailersReceived,
-    WindowUpdated,
-)
-from h2.exceptions import H2Error
-from h2.settings import SettingCodes
-from hyperframe.frame import GoAwayFrame
+from typing import TYPE_CHECKING
 
 from router.http.errors import Answer, refusal_fields
-from router.http.h2_fields import fields_of, safe_trailers
+from router.http.h2_fields import RecentFields, answer_block, interim_block, response_block, safe_trailers
+from router.http.h2_frames import Code, Setting, headers
+from router.http.h2_protocol import Violation
+from router.http.hpack import Field, encode
 from router.http.message import BadMessage, HeaderList
 from router.http.response import ResponseHead
 from router.observe.counters import Counter
 from router.proxy.client import introduce
 from router.proxy.exchange import Exchange
-from router.proxy.h2_connection import H2Peer, H2Stream, lowered
+from router.proxy.h2_connection import H2Peer, H2Stream
 
 if TYPE_CHECKING:
     from router.proxy.backend_h1 import BackendH1
@@ -49,14 +33,11 @@ STREAMS = 128
 PATIENCE = 1000.0
 """Weight of frames that bring nothing on, within `PATIENCE_SECONDS`, after which a client is sent away."""
 PATIENCE_SECONDS = 10.0
-_WEIGHTS: dict[type[Event], float] = {
-    StreamReset: 5.0,
-    PingReceived: 2.0,
-    RemoteSettingsChanged: 10.0,
-    PriorityUpdated: 1.0,
-}
-_EMPTY_DATA = 2.0
+_ANSWERED = 2.0
+"""What a request that was answered makes up for: frames may come with requests, as priorities do."""
 _BAD_REQUEST = 10.0
+FORGET_AFTER = 1.0
+"""Seconds of idleness after which a connection forgets its last header fields: idle ones are there by the thousand."""
 LINGER = 2.0
 """Seconds in which a client gets to read why it was sent away."""
 
@@ -64,13 +45,9 @@ LINGER = 2.0
 class Stream(H2Stream):
     """One request and its response: the frontend of an exchange."""
 
-    __slots__ = ("request_done",)
+    __slots__ = ()
 
     connection: FrontendH2
-
-    def __init__(self, connection: FrontendH2, id: int) -> None:
-        super().__init__(connection, id)
-        self.request_done = False
 
     # -------------------------------------------------------- who it is
 
@@ -92,27 +69,34 @@ class Stream(H2Stream):
 
     # -------------------------------------------------------- the request
 
-    def data_received(self, data: bytes, flow: int) -> None:
-        """A piece of the request's body; `flow` is what it takes of our windows."""
-        if data and self.exchange is not None:
-            self.exchange.request_body(data)
-        self.came(flow)
+    def data_came(self, data: bytes, size: int, ended: bool) -> None:
+        exchange = self.exchange
+        if data and exchange is not None:
+            exchange.request_body(data)
+        self.came(size)
+        if ended:
+            self.request_complete([])
 
     def request_complete(self, trailers: HeaderList) -> None:
-        if not self.request_done:
-            self.request_done = True
-            if self.exchange is not None:
-                self.exchange.request_complete(trailers)
+        exchange = self.exchange
+        if exchange is not None and not exchange.request_done:
+            exchange.request_complete(trailers)
+
+    def reset_sent(self, code: Code, reason: str) -> None:
+        exchange, self.exchange = self.exchange, None
+        self.connection.plane.counters[Counter.UNREADABLE] += 1
+        if exchange is not None:
+            exchange.client_gone(400)
 
     # -------------------------------------------------------- from the exchange
 
     def send_interim(self, head: ResponseHead) -> None:
         """A 1xx response."""
-        self.connection.send_interim(self, [(b":status", b"%d" % head.status), *lowered(head.headers)])
+        self.connection.send_interim(self, interim_block(head))
 
     def send_continue(self) -> None:
         """Our own 100."""
-        self.connection.send_interim(self, [(b":status", b"100")])
+        self.connection.send_interim(self, encode([(b":status", b"100")]))
 
     def open_tunnel(
         self, exchange: Exchange, head: ResponseHead, lines: bytes, data: bytes, backend: BackendH1
@@ -121,19 +105,14 @@ class Stream(H2Stream):
 
     def send_head(self, head: ResponseHead, lines: bytes, data: bytes) -> None:
         """A response's head, with further header lines, and the first bytes of its body."""
-        fields = [(b":status", b"%d" % head.status), *lowered(head.headers), *fields_of(lines)]
         if b"date" not in head.noted:
-            fields.append(self._date())
-        if head.length is not None:
-            fields.append((b"content-length", head.length))
-        self.begin(fields, data)
+            lines += self.connection.plane.clock.date_line
+        self.begin(response_block(head, lines), data)
 
     def send_answer(self, answer: Answer, body: bytes) -> None:
         """A router-made response, whole."""
-        self.begin([(b":status", b"%d" % answer.status), *fields_of(answer.headers), self._date()], body)
-
-    def _date(self) -> tuple[bytes, bytes]:
-        return b"date", self.connection.plane.clock.date_line[6:-2]
+        lines = answer.headers + self.connection.plane.clock.date_line
+        self.begin(answer_block(answer.status, lines), body)
 
     def send_body(self, data: bytes) -> None:
         """Bytes of the response's body."""
@@ -151,7 +130,7 @@ class Stream(H2Stream):
     def abort(self) -> None:
         """What was sent must not pass for complete."""
         self.exchange = None
-        self.connection.reset(self, ErrorCodes.INTERNAL_ERROR)
+        self.connection.end(self, Code.INTERNAL_ERROR)
 
     # -------------------------------------------------------- the response goes out
 
@@ -183,13 +162,13 @@ class Stream(H2Stream):
             limit = settings.client_send_timeout
             if limit and waited >= limit:
                 self.broke()
-                self.connection.reset(self, ErrorCodes.CANCEL)
+                self.connection.end(self, Code.CANCEL)
         elif exchange is not None:
             limit = settings.client_body_timeout
-            if not self.request_done and not self.paused and limit and waited >= limit and not exchange.responding:
+            if not self.remote_done and not self.paused and limit and waited >= limit and not exchange.responding:
                 self.exchange = None
                 exchange.client_gone(408)
-                self.connection.reset(self, ErrorCodes.CANCEL)
+                self.connection.end(self, Code.CANCEL)
                 return
             exchange.check(now)
 
@@ -208,14 +187,13 @@ class FrontendH2(H2Peer[Stream]):
         "_annoyed_since",
         "_going",
         "_linger_until",
-        "_newest",
+        "_recent",
         "_since",
     )
 
     def __init__(self, plane: Plane, client: tuple[str, int] | None = None) -> None:
         """`client` is who sends, where that is not the peer of the connection (PROXY protocol)."""
-        settings = {SettingCodes.MAX_CONCURRENT_STREAMS: STREAMS, SettingCodes.ENABLE_CONNECT_PROTOCOL: 0}
-        super().__init__(plane, client_side=False, settings=settings, largest_head=plane.max_head)
+        super().__init__(plane, server=True, largest_head=plane.max_head)
         host, port = client or ("", 0)
         self.peer_ip = host.encode()
         self.peer = b"%b:%d" % (self.peer_ip, port) if client else b""
@@ -223,7 +201,7 @@ class FrontendH2(H2Peer[Stream]):
         self.client_certificate = b""
         self._going = False
         self._linger_until = 0.0
-        self._newest = 0
+        self._recent = RecentFields()
         self._annoyance = 0.0
         self._annoyed_since = self._since = plane.clock.now
 
@@ -234,11 +212,11 @@ class FrontendH2(H2Peer[Stream]):
         welcome = introduce(self, transport)
         full = plane.full()
         plane.frontends[self] = None
-        self.begin(transport)
+        self.start(transport, {Setting.MAX_CONCURRENT_STREAMS: STREAMS, Setting.ENABLE_CONNECT_PROTOCOL: 0})
         if not welcome:
             self.transport.abort()
         elif full:
-            self._send_away(ErrorCodes.REFUSED_STREAM)
+            self._send_away(Code.REFUSED_STREAM, "too many connections")
 
     def connection_lost(self, error: Exception | None) -> None:
         self.plane.frontends.pop(self, None)
@@ -251,110 +229,98 @@ class FrontendH2(H2Peer[Stream]):
             return
         self._since = self.plane.clock.now
         try:
-            events = self._conn.receive_data(data)
-        except H2Error:
+            self.feed(data)
+        except Violation as violation:
             self.plane.counters[Counter.UNREADABLE] += 1
-            self._write()  # h2 has made the GOAWAY that says why
-            self._drop()
+            self._send_away(violation.code, str(violation))
             return
-        for event in events:
-            handler = _HANDLERS.get(type(event))
-            if handler is not None:
-                handler(self, event)
-            if self._linger_until:
-                return
-            weight = _WEIGHTS.get(type(event))
-            if weight is not None:
-                self._annoyed(weight)
-        self._write()
+        if self.out and not self._flushing:
+            self.write()
 
     # -------------------------------------------------------- what the client does
 
-    def _request(self, event: RequestReceived) -> None:
+    def headers_came(self, id: int, fields: list[Field], ended: bool) -> None:
+        stream = self.streams.get(id)
+        if stream is not None:
+            if self.trailers_came(stream, ended):
+                self._trailers(stream, fields)
+        elif id > self.newest and id & 1:
+            self.newest = id
+            self._request(id, fields, ended)
+        else:
+            self.stray_headers(id)
+
+    def _request(self, id: int, fields: list[Field], ended: bool) -> None:
         plane = self.plane
-        id = event.stream_id
         stream = self.streams[id] = Stream(self, id)
-        self._newest = max(self._newest, id)
+        stream.remote_done = ended
         if self._going:
-            self.reset(stream, ErrorCodes.REFUSED_STREAM)
+            self.end(stream, Code.REFUSED_STREAM)
             return
-        ended = event.stream_ended is not None
-        stream.request_done = ended
+        if len(self.streams) > STREAMS:
+            if self.acknowledged:
+                raise Violation(Code.PROTOCOL_ERROR, "more streams at once than we said")
+            self.end(stream, Code.REFUSED_STREAM)  # it could not know
+            return
         try:
-            request = plane.read_fields.request(event.headers or (), ended)
+            request = plane.read_fields.request(fields, ended, self._recent)
             if len(request.target) > plane.settings.max_target:
                 raise BadMessage(414, "request target too long")
         except BadMessage as bad:
             plane.counters[Counter.UNREADABLE] += 1
-            stream.begin(*refusal_fields(bad.status, bad.reason))
+            refusal, body = refusal_fields(bad.status, bad.reason)
+            stream.begin(encode(refusal), body)
             stream.next_request()
-            self._annoyed(_BAD_REQUEST)
+            self.annoyed(_BAD_REQUEST)
             return
+        if not ended and request.body >= 0:
+            stream.awaited = request.body
         exchange = stream.exchange = Exchange(plane, stream, request)
         try:
             exchange.start()
         except Exception as error:
             exchange.crashed(error)
 
-    def _data(self, event: DataReceived) -> None:
-        stream = self.streams.get(event.stream_id)
-        flow = event.flow_controlled_length or 0
-        if stream is None or stream.exchange is None:
-            self.acknowledge(event.stream_id, flow)  # nobody wants it any more
-        else:
-            stream.data_received(event.data or b"", flow)
-        if not event.data and event.stream_ended is None:
-            self._annoyed(_EMPTY_DATA)
+    def _trailers(self, stream: Stream, fields: list[Field]) -> None:
+        try:
+            stream.request_complete(safe_trailers(fields))
+        except BadMessage as bad:
+            self.fail(stream, Code.PROTOCOL_ERROR, bad.reason)
 
-    def _trailers(self, event: TrailersReceived) -> None:
-        stream = self.streams.get(event.stream_id)
-        if stream is not None:
-            stream.request_complete(safe_trailers(event.headers or ()))
+    def reset_came(self, stream: Stream, code: int) -> None:
+        stream.broke()
 
-    def _stream_ended(self, event: StreamEnded) -> None:
-        stream = self.streams.get(event.stream_id)
-        if stream is not None:
-            stream.request_complete([])
-
-    def _stream_reset(self, event: StreamReset) -> None:
-        stream = self.streams.get(event.stream_id)
-        if stream is not None:
-            self.forget(stream)
-            stream.broke()
-
-    def _window(self, event: WindowUpdated) -> None:
-        self.window_opened(event.stream_id)
-
-    def _terminated(self, event: ConnectionTerminated) -> None:
+    def goaway_came(self, last: int, code: int) -> None:
         self._going = True
         self.maybe_close()
 
-    def _annoyed(self, weight: float) -> None:
+    def annoyed(self, weight: float) -> None:
         """Count a frame that brings nothing on, and send the client away when there are too many."""
         now = self.plane.clock.now
         if now - self._annoyed_since > PATIENCE_SECONDS:
             self._annoyed_since, self._annoyance = now, 0.0
         self._annoyance += weight
         if self._annoyance > PATIENCE:
-            self.plane.log.warn("http2-client-sent-away", peer=self.peer.decode(), reason="a flood of idle frames")
-            self._send_away(ErrorCodes.ENHANCE_YOUR_CALM)
+            reason = "a flood of idle frames"
+            self.plane.log.warn("http2-client-sent-away", peer=self.peer.decode(), reason=reason)
+            raise Violation(Code.ENHANCE_YOUR_CALM, reason)
 
     # -------------------------------------------------------- what the streams do
 
-    def send_interim(self, stream: Stream, fields: HeaderList) -> None:
+    def send_interim(self, stream: Stream, block: bytes) -> None:
         """Send a 1xx head, if the final one has not gone out."""
-        if stream.id in self.streams and stream.head is None:
-            try:
-                self._conn.send_headers(stream.id, fields)
-            except H2Error:
-                return
-            self._write()
+        if stream.id in self.streams and not stream.head:
+            self.out.append(headers(stream.id, self.first_block(block), False, self.peer_frame))
+            self.soon()
 
     def answered(self, stream: Stream) -> None:
         """The response is whole. What the request still lacks is not needed (RFC 9113 §8.1)."""
-        self.forget(stream)
-        if not stream.request_done:
-            self._conn.reset_stream(stream.id, ErrorCodes.NO_ERROR)
+        if self._annoyance:
+            self._annoyance = max(0.0, self._annoyance - _ANSWERED)
+        if stream.remote_done:
+            self.forget(stream)
+        else:
+            self.end(stream, Code.NO_ERROR)
 
     # -------------------------------------------------------- time and the end
 
@@ -374,20 +340,23 @@ class FrontendH2(H2Peer[Stream]):
             if now >= self._linger_until:
                 self.transport.abort()
             return
-        for stream in list(self.streams.values()):
-            stream.check(now)
+        if self.streams:
+            for stream in list(self.streams.values()):
+                stream.check(now)
+            return
+        waited = now - self._since
+        if waited >= FORGET_AFTER:
+            self._recent.forget()
         limit = self.plane.settings.frontend_idle_timeout
-        if not self.streams and limit and now - self._since >= limit:
+        if limit and waited >= limit:
             self.stop()
 
     def stop(self) -> None:
         """Take no further requests; close when those at hand are answered (RFC 9113 §6.8)."""
         if not self._going:
             self._going = True
-            self._write()
-            # Made by hand: after a GOAWAY of its own h2 would not let the streams go on.
-            goaway = GoAwayFrame(0, last_stream_id=self._newest, error_code=int(ErrorCodes.NO_ERROR))
-            self.transport.write(goaway.serialize())
+            self.last_words(Code.NO_ERROR)
+            self.write()
         self.maybe_close()
 
     def close(self) -> None:
@@ -396,33 +365,17 @@ class FrontendH2(H2Peer[Stream]):
 
     def maybe_close(self) -> None:
         if self._going and not self.streams and not self._linger_until:
+            self.write()
             self.transport.close()
 
-    def _send_away(self, code: ErrorCodes) -> None:
-        """Close the connection and say why."""
-        try:
-            self._conn.close_connection(code)
-        except H2Error:
-            pass
-        self._write()
-        self._drop()
-
-    def _drop(self) -> None:
-        """Nothing more is read; the client gets a moment to read our last words."""
+    def _send_away(self, code: Code, reason: str) -> None:
+        """Close the connection and say why. Nothing more is read; the client gets a moment to read our last words."""
+        self.last_words(code, reason)
+        self.write()
         streams, self.streams = self.streams, {}
         self._dirty.clear()
+        self._waiting.clear()
         for stream in streams.values():
             stream.broke()
         self._linger_until = self.plane.clock.now + LINGER
         self.transport.close()
-
-
-_HANDLERS: dict[type[Event], Callable[[FrontendH2, Any], None]] = {
-    RequestReceived: FrontendH2._request,
-    DataReceived: FrontendH2._data,
-    TrailersReceived: FrontendH2._trailers,
-    StreamEnded: FrontendH2._stream_ended,
-    StreamReset: FrontendH2._stream_reset,
-    WindowUpdated: FrontendH2._window,
-    ConnectionTerminated: FrontendH2._terminated,
-}

@@ -189,6 +189,30 @@ async def test_a_large_answer_to_a_slow_client_is_held_back() -> None:
         assert len((await client.response())[2]) == 8 * BIG
 
 
+async def test_clients_that_are_slow_hold_up_nobody_else_on_a_shared_connection() -> None:
+    async def script(call: Call) -> None:
+        size = 4 * BIG if call.fields[b":path"] == b"/large" else 2
+        call.head(200, ("content-length", str(size)))
+        await call.data(b"x" * size, end=True)
+
+    async with to_h2(script) as (bench, backend):
+        assert (await (await bench.client()).get())[0] == 200
+        slow = [await bench.client() for _ in range(10)]  # together they could fill the window of the connection
+        for client in slow:
+            client.writer.transport.pause_reading()
+            await client.send(request("app.test", "/large"))
+        await until(lambda: len(backend.calls) == 11)
+        for call in backend.calls[1:]:
+            conn = call.connection.conn
+            await until(lambda conn=conn, id=call.id: conn.local_flow_control_window(id) == 0)  # type: ignore[misc]
+        assert (await (await bench.client()).get())[0] == 200
+        assert len(backend.connections) == 1
+        for client in slow:
+            client.writer.transport.resume_reading()
+        for client in slow:
+            assert len((await client.response())[2]) == 4 * BIG
+
+
 async def test_a_large_request_to_a_slow_backend_waits() -> None:
     async def script(call: Call) -> None:
         call.acknowledge = False
@@ -272,6 +296,50 @@ async def test_a_backend_that_breaks_off_mid_response_cuts_the_client() -> None:
         client = await bench.client()
         await client.send(request())
         assert (await client.rest()).endswith(b"\r\n\r\nhalf")
+
+
+@pytest.mark.parametrize(
+    ("frame", "error"),
+    [
+        (b"\0\0\x01\0\x01%bx", b"a body before its head"),
+        (b"\0\0\x01\x01\x05%b\x88", b""),
+        (b"\0\0\x01\x01\x05%b\xbe", b"no table"),
+        (b"\0\0\x05\x01\x05%b\x08\x03103", b"interim response that ends the stream"),
+    ],
+)
+async def test_answers_that_break_the_rules(frame: bytes, error: bytes) -> None:
+    async def script(call: Call) -> None:
+        await call.ended.wait()
+        call.connection.transport.write(frame % call.id.to_bytes(4, "big"))  # type: ignore[attr-defined]
+
+    async with to_h2(script) as (bench, _):
+        status, head, _ = await (await bench.client()).get()
+        assert status == (502 if error else 200)
+        assert error in head
+
+
+async def test_a_response_of_another_length_than_it_should_have_is_cut() -> None:
+    async def script(call: Call) -> None:
+        await call.ended.wait()
+        block = b"\x88\x0f\x0d\x014"  # 200, Content-Length: 4
+        id = call.id.to_bytes(4, "big")
+        frames = b"\0\0\x05\x01\x04%b%b\0\0\x02\0\x01%bno" % (id, block, id)
+        call.connection.transport.write(frames)  # type: ignore[attr-defined]
+
+    async with to_h2(script) as (bench, backend):
+        client = await bench.client()
+        await client.send(request())
+        assert (await client.rest()).endswith(b"\r\nContent-Length: 4\r\n\r\n")
+        await until(lambda: backend.calls[0].code == ErrorCodes.PROTOCOL_ERROR)
+
+
+async def test_http_rewrite() -> None:
+    rules = {"add_response_headers": (("X-Added", "1"),), "remove_response_headers": ("X-From",)}
+    async with to_h2(says_ok, **rules) as (bench, _):
+        status, head, _ = await (await bench.client()).get()
+        assert status == 200
+        assert b"\r\nX-Added: 1\r\n" in head
+        assert b"x-from" not in head
 
 
 async def test_a_backend_that_agrees_to_http1_only() -> None:

@@ -207,6 +207,122 @@ async def test_a_large_request_to_a_slow_backend_waits() -> None:
         client.close()
 
 
+async def test_readers_that_are_slow_hold_up_nobody_else_on_their_connection() -> None:
+    go = asyncio.Event()
+
+    async def script(client: Client) -> None:
+        while True:
+            if (await client.head()).startswith(b"POST"):
+                await go.wait()
+                await client.exactly(BIG)
+            await client.send(OK)
+
+    async with serving(script, **H2) as (bench, _):
+        client = await H2Client.to(bench.port)
+        slow = []
+        for _ in range(12):  # together they could fill the window of the connection
+            id = client.conn.get_next_available_stream_id()
+            client.conn.send_headers(id, client.fields("POST", content_length=str(BIG)))
+            slow.append(id)
+        left = dict.fromkeys(slow, BIG)
+
+        async def send() -> bool:
+            moved = False
+            for id in slow:
+                room = min(client.conn.local_flow_control_window(id), client.conn.max_outbound_frame_size, left[id])
+                if room:
+                    client.conn.send_data(id, b"x" * room, end_stream=left[id] == room)
+                    left[id] -= room
+                    moved = True
+            await client.flush()
+            return moved
+
+        while await send():  # as much as their own windows allow at once
+            pass
+        assert (await client.response(await client.ask()))[0] == 200
+        go.set()
+        while any(left.values()):
+            if not await send():
+                await client.more()
+        for id in slow:
+            assert (await client.response(id))[0] == 200
+        client.close()
+
+
+async def test_answers_take_turns_at_the_window_of_their_connection() -> None:
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % BIG + b"x" * BIG
+    async with serving(answering(answer), **H2) as (bench, _):
+        client = await H2Client.to(bench.port, window=0)
+        client.conn.update_settings({SettingCodes.INITIAL_WINDOW_SIZE: 4 * BIG})
+        ids = [await client.ask() for _ in range(3)]
+        for _ in range(12):
+            while sum(len(client.bodies[id]) for id in ids) % 65535 or not client.bodies:
+                await client.more()
+            seen = sum(len(client.bodies[id]) for id in ids)
+            client.conn.increment_flow_control_window(65535)
+            await client.flush()
+            while sum(len(client.bodies[id]) for id in ids) == seen:
+                await client.more()
+        assert min(len(client.bodies[id]) for id in ids) > 65535
+        client.close()
+
+
+@pytest.mark.parametrize("length", [4, 6])
+async def test_a_body_of_another_length_than_it_should_have_reaches_no_backend_whole(length: int) -> None:
+    asked, gone = asyncio.Event(), asyncio.Event()
+
+    async def script(client: Client) -> None:
+        await client.head()
+        asked.set()
+        assert len(await client.reader.read()) < length
+        gone.set()
+
+    async with serving(script, **H2) as (bench, _):
+        client = await H2Client.to(bench.port)
+        id = client.conn.get_next_available_stream_id()
+        client.conn.send_headers(id, client.fields("POST", content_length=str(length)))
+        await client.flush()
+        await asked.wait()
+        client.conn.send_data(id, b"hello", end_stream=True)
+        await client.flush()
+        assert await client.reset_code(id) == ErrorCodes.PROTOCOL_ERROR
+        async with asyncio.timeout(10):
+            await gone.wait()
+        client.close()
+
+
+async def test_trailers_with_a_pseudo_header_reset_the_stream() -> None:
+    async with serving(answering(OK), **H2) as (bench, _):
+        client = await H2Client.to(bench.port)
+        client.conn.config.validate_outbound_headers = False
+        id = client.conn.get_next_available_stream_id()
+        client.conn.send_headers(id, client.fields("POST"))
+        client.conn.send_headers(id, [(":path", "/other")], end_stream=True)
+        await client.flush()
+        assert await client.reset_code(id) == ErrorCodes.PROTOCOL_ERROR
+        assert (await client.response(await client.ask()))[0] == 200
+        client.close()
+
+
+@pytest.mark.parametrize("path", ["/", "/nowhere"])
+async def test_http_rewrite(path: str) -> None:
+    rules = {
+        "add_response_headers": (("X-Added", "1"), ("Server", "router")),
+        "remove_response_headers": ("X-Powered-By", "X-Vcap-Request-Id", "X-Cf-RouterError"),
+    }
+    answer = b"HTTP/1.1 200 OK\r\nServer: app\r\nX-Powered-By: x\r\nContent-Length: 2\r\n\r\nok"
+    async with serving(answering(answer), **H2, **rules) as (bench, _):
+        client = await H2Client.to(bench.port)
+        status, fields, _ = await client.response(
+            await client.ask() if path == "/" else await client.ask(host="nobody.test")
+        )
+        assert status == (200 if path == "/" else 404)
+        assert fields[b"x-added"] == b"1"
+        assert fields[b"server"] == (b"app" if path == "/" else b"router")
+        assert not fields.keys() & {b"x-powered-by", b"x-vcap-request-id", b"x-cf-routererror"}
+        client.close()
+
+
 async def test_a_client_that_resets_takes_its_backend_request_with_it() -> None:
     gone = asyncio.Event()
 
@@ -274,6 +390,21 @@ async def test_too_many_requests_at_once() -> None:
         assert await client.end() == ErrorCodes.PROTOCOL_ERROR
 
 
+async def test_too_many_requests_of_a_client_that_could_not_know() -> None:
+    async def script(client: Client) -> None:
+        await client.reader.read()
+
+    async with serving(script, **H2) as (bench, _):
+        client = await H2Client.to(bench.port)
+        ids = [client.conn.get_next_available_stream_id() + 2 * number for number in range(130)]
+        for id in ids:
+            client.conn.send_headers(id, client.fields(), end_stream=True)
+        await client.flush()
+        for id in ids[128:]:
+            assert await client.reset_code(id) == ErrorCodes.REFUSED_STREAM
+        client.close()
+
+
 # ---------------------------------------------------------------- floods: (what is sent, the code that ends it)
 
 
@@ -304,6 +435,16 @@ async def empty_data(client: H2Client) -> None:
     await client.raw(frame(DataFrame, stream_id=id, data=b"") * 1000)
 
 
+async def unknown(client: H2Client) -> None:
+    await client.raw(b"\0\0\0\xee\0\0\0\0\0" * 2000)
+
+
+async def on_closed_streams(client: H2Client) -> None:
+    id = await client.ask()
+    await client.response(id)
+    await client.raw(frame(DataFrame, stream_id=id, data=b"x") * 300)
+
+
 async def continuation(client: H2Client) -> None:
     block = client.conn.encoder.encode(client.fields())
     first = HeadersFrame(1, data=block)
@@ -327,6 +468,8 @@ async def header_bomb(client: H2Client) -> None:
         (pings, ErrorCodes.ENHANCE_YOUR_CALM),
         (settings, ErrorCodes.ENHANCE_YOUR_CALM),
         (empty_data, ErrorCodes.ENHANCE_YOUR_CALM),
+        (unknown, ErrorCodes.ENHANCE_YOUR_CALM),
+        (on_closed_streams, ErrorCodes.ENHANCE_YOUR_CALM),
         (continuation, ErrorCodes.PROTOCOL_ERROR),
         (header_bomb, ErrorCodes.ENHANCE_YOUR_CALM),
     ],

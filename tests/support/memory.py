@@ -13,9 +13,11 @@ from router import in_flight
 from router.in_flight import InFlight
 from router.messages import EndpointSpec, PutEndpoint, PutPool, PutRoute, WorkerSettings
 from router.proxy.backend_h1 import BackendH1
+from router.proxy.backend_h2 import BackendH2
 from router.proxy.connections import Connections
 from router.proxy.exchange import Exchange
 from router.proxy.frontend_h1 import FrontendH1
+from router.proxy.frontend_h2 import FrontendH2
 from router.proxy.plane import Plane
 from tests.support.wire import STRATEGIES, RecordingLog
 
@@ -91,6 +93,37 @@ class MemoryPlane:
         backend.connections = connections
         connections.give(backend, 1)
         return frontend, client, backend, server
+
+    def connect_h2(self, idle: int) -> tuple[FrontendH2, Transport, list[tuple[BackendH1, Transport]]]:
+        """A client's HTTP/2 connection, and `idle` connections to the backend, all new."""
+        client = Transport()
+        frontend = FrontendH2(self.plane)
+        frontend.connection_made(client)  # type: ignore[arg-type]
+        connections = self.plane.table.endpoints[1].connections = Connections()
+        servers = []
+        for _ in range(idle):
+            server = Transport()
+            backend = BackendH1(self.plane)
+            backend.connection_made(server)  # type: ignore[arg-type]
+            backend.connections = connections
+            connections.give(backend, idle)
+            servers.append((backend, server))
+        return frontend, client, servers
+
+    def connect_to_h2(self) -> tuple[FrontendH1, Transport, BackendH2, Transport]:
+        """A client's connection and one to the backend that speaks HTTP/2, both new."""
+        client, server = Transport(), Transport()
+        frontend = FrontendH1(self.plane)
+        frontend.connection_made(client)  # type: ignore[arg-type]
+        backend = BackendH2(self.plane)
+        backend.connection_made(server)  # type: ignore[arg-type]
+        connections = self.plane.table.endpoints[1].connections = Connections()
+        connections.add(backend)
+        return frontend, client, backend, server
+
+    def turn(self) -> None:
+        """What waits for the end of this turn of the loop is done."""
+        self.loop.run_until_complete(asyncio.sleep(0))
 
     def dialled(self, exchange: Exchange) -> tuple[BackendH1, Transport]:
         """The connection that an exchange waits for: made here, and not by the loop."""
