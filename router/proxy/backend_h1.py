@@ -225,6 +225,8 @@ class BackendH1(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self.plane.backends.discard(self)
+        if self.connections is not None and self.connections.tls is not None:
+            self.connections.put_session_by(self.transport.get_extra_info("ssl_object"))
         was_usable, self.usable = self.usable, False
         exchange = self.exchange
         if exchange is None:

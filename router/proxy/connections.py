@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from router.proxy.attempts import Failure, dial_failure, handshake_timeout, tls_failure
 from router.proxy.backend_h1 import BackendH1
+from router.proxy.handshake import OFFERED
 from router.table.endpoint import Endpoint
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ TRUSTED_IDLE = 1.0
 """Seconds of idleness that nearly every server allows; up to that, requests that must not be repeated use one."""
 ON_ITS_WAY = 0.02
 """Seconds in which a request has surely reached its backend."""
+SESSION_LIFE = 3600.0
+"""Seconds after which an endpoint has to show its certificate again, whatever tickets it gives."""
 MEMORY = 60.0
 """Seconds for which what was learned about an endpoint holds: it may have been its restart."""
 
@@ -37,7 +40,17 @@ MEMORY = 60.0
 class Connections:
     """Connections to one endpoint: those that are idle, and those that many requests share."""
 
-    __slots__ = ("_learned_at", "closed", "closes_after", "idle", "shared")
+    __slots__ = (
+        "_context",
+        "_learned_at",
+        "_session",
+        "_verified_at",
+        "closed",
+        "closes_after",
+        "idle",
+        "shared",
+        "tls",
+    )
 
     def __init__(self) -> None:
         self.idle: list[BackendH1] = []
@@ -46,10 +59,20 @@ class Connections:
         self.closes_after = 0.0
         """Seconds of idleness after which the endpoint was seen to close a connection; 0 = not seen lately."""
         self._learned_at = 0.0
+        self.tls: ssl.SSLObject | None = None
+        """The TLS side of the newest connection, while the session in it has not been put by."""
+        self._session: ssl.SSLSession | None = None
+        self._context: ssl.SSLContext | None = None
+        self._verified_at = 0.0
 
     def add(self, connection: BackendH1 | BackendH2) -> Backend:
         """Take in a connection just made; gives what the first request over it is sent to."""
         connection.connections = self
+        tls: ssl.SSLObject | None = connection.transport.get_extra_info("ssl_object")
+        if tls is not None:
+            self.tls = tls
+            if not tls.session_reused:
+                self._verified_at = monotonic()
         if isinstance(connection, BackendH1):
             return connection
         self.shared.append(connection)
@@ -64,6 +87,8 @@ class Connections:
 
     def forget_shared(self, connection: BackendH2) -> None:
         """A shared connection takes no further requests."""
+        if self.tls is not None:
+            self.put_session_by(connection.transport.get_extra_info("ssl_object"))
         if connection in self.shared:
             self.shared.remove(connection)
 
@@ -127,6 +152,27 @@ class Connections:
             self.idle.pop(0).close()
         for connection in [c for c in self.shared if not c.streams and now - c.idle_since >= limit]:
             connection.retire()
+
+    def session(self, context: ssl.SSLContext) -> ssl.SSLSession | None:
+        """The session to be resumed by a new connection with this context, if there is one."""
+        tls = self.tls
+        if tls is not None:
+            self._note_session(tls)
+        session = self._session
+        if session is None or monotonic() - self._verified_at > SESSION_LIFE:
+            return None
+        return session if self._context is context else None
+
+    def put_session_by(self, tls: ssl.SSLObject) -> None:
+        """A connection has ended: of its TLS only the session is kept."""
+        if tls is self.tls:
+            self._note_session(tls)
+            self.tls = None
+
+    def _note_session(self, tls: ssl.SSLObject) -> None:
+        session = tls.session
+        if session is not None and session.has_ticket:
+            self._session, self._context = session, tls.context
 
     def forget(self, connection: BackendH1) -> None:
         """An idle connection ended."""
@@ -225,6 +271,7 @@ async def _dial_tls(plane: Plane, endpoint: Endpoint, made: asyncio.Protocol, st
     spec = endpoint.spec
     name = spec.server_cert_domain_san or spec.host
     context = endpoint.tls_context or plane.back_context(http2=isinstance(made, _ByAgreement))
+    OFFERED.set(endpoint.connections.session(context) if endpoint.connections is not None else None)
     sock: socket.socket | None = None
     try:
         async with asyncio.timeout(plane.settings.dial_timeout or None):

@@ -455,6 +455,13 @@ class Exchange:
                 self.plane.eject_strategy(pool, error)
 
     async def _dial(self, endpoint: Endpoint) -> None:
+        try:
+            await self._connect(endpoint)
+        except Exception as error:
+            self._dialling = None
+            self.crashed(error)
+
+    async def _connect(self, endpoint: Endpoint) -> None:
         began = perf_counter_ns()
         self.steps = Steps()
         outcome = await dial(self.plane, endpoint, self.steps, only_h1=bool(self.upgrade))

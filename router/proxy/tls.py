@@ -15,6 +15,7 @@ from base64 import b64encode
 from typing import Any
 
 from router.messages import BackendTls, Certificate, FrontTls, SubjectKey
+from router.proxy.handshake import Resuming, Telling
 
 _VERSIONS = {
     "TLSv1.0": ssl.TLSVersion.TLSv1,
@@ -37,6 +38,7 @@ class FrontDoor:
         self.rules = settings.client_rules
         self.context = self._make(settings, settings.certificates[0])
         self.context.sni_callback = self._choose
+        self.context.sslobject_class = Telling
         self.renew(settings)
 
     def renew(self, settings: FrontTls) -> None:
@@ -95,7 +97,7 @@ def client_certificate(connection: ssl.SSLObject) -> bytes:
 
 def backend_context(settings: BackendTls, protocols: tuple[str, ...] = ()) -> ssl.SSLContext:
     """How TLS is spoken to backends; `protocols` are offered by ALPN. Raises ssl.SSLError."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context = Resuming(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = _VERSIONS[settings.min_version]
     if settings.max_version:
         context.maximum_version = _VERSIONS[settings.max_version]

@@ -10,6 +10,8 @@ import pytest
 
 from router.messages import Certificate
 from router.observe.counters import Counter
+from router.proxy import connections
+from router.proxy.handshake import PLAIN_HTTP
 from tests.support import certs
 from tests.support.wire import OK, Backend, Bench, Client, answering, serving
 
@@ -134,10 +136,12 @@ async def test_websocket_over_tls() -> None:
         assert await client.exactly(5) == b"hiABC"
 
 
-async def test_plain_http_on_the_https_port_disturbs_nobody() -> None:
+async def test_plain_http_on_the_https_port_is_told_so_and_disturbs_nobody() -> None:
     async with serving(answering(OK), **https()) as (bench, _):
         plain = await bench.client()
         await plain.send(b"GET / HTTP/1.1\r\nHost: app.test\r\n\r\n")
+        assert await plain.response() == (400, PLAIN_HTTP[:-50], b"400 Bad Request: plain HTTP sent to an HTTPS port\n")
+        await plain.send(b"once more")
         assert await plain.rest() == b""
         assert (await (await bench.client(certs.client())).get())[0] == 200
 
@@ -242,6 +246,44 @@ async def test_tls_to_a_backend() -> None:
         assert len(backend.connections) == 1  # kept
         await backend.stop()
     assert not unfit
+
+
+async def resumptions(bench: Bench, backend: Backend, requests: int = 3) -> list[bool]:
+    """Of each new connection: whether it resumed a session."""
+    client = await bench.client()
+    known = len(backend.connections)
+    for _ in range(requests):
+        assert (await client.get("secure.test"))[0] == 200
+    made = backend.connections[known:]
+    return [connection.writer.get_extra_info("ssl_object").session_reused for connection in made]
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+async def test_a_new_connection_resumes_the_session_of_the_last(
+    version: ssl.TLSVersion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = certs.server(certs.issued("b.test"))
+    server.maximum_version = version
+    async with serving(backend_tls=certs.back(), disable_keep_alives=True) as (bench, _):
+        backend = await tls_backend(bench, server, server_cert_domain_san="b.test")
+        assert await resumptions(bench, backend) == [False, True, True]
+        # Other authorities might judge otherwise, and a certificate is looked at again after a while.
+        bench.plane.configure(bench.plane.settings)
+        assert await resumptions(bench, backend) == [False, True, True]
+        monkeypatch.setattr(connections, "SESSION_LIFE", -1.0)
+        assert await resumptions(bench, backend) == [False, False, False]
+        await backend.stop()
+
+
+async def test_a_session_that_is_not_known_there_costs_nothing() -> None:
+    async with serving(backend_tls=certs.back(), disable_keep_alives=True) as (bench, _):
+        backend = await tls_backend(bench, certs.server(certs.issued("b.test")), server_cert_domain_san="b.test")
+        assert await resumptions(bench, backend) == [False, True, True]
+        await backend.stop()
+        backend.tls = certs.server(certs.issued("b.test"))
+        await backend.start()
+        assert await resumptions(bench, backend) == [False, True, True]
+        await backend.stop()
 
 
 async def test_a_backend_known_by_its_address() -> None:

@@ -40,7 +40,6 @@ async def run(*argv: str, stdin: bytes = b"") -> str:
         (("-servername", "app.test", "-alpn", "h2"), "ALPN protocol: h2"),
         (("-servername", "app.test", "-alpn", "http/1.1"), "ALPN protocol: http/1.1"),
         (("-servername", "app.test", "-cert", "{leaf}", "-key", "{key}"), "Verification: OK"),
-        (("-tls1_1", "-servername", "app.test"), "unexpected eof"),
     ],
 )
 async def test_openssl(tmp_path: Path, options: tuple[str, ...], expected: str) -> None:
@@ -56,6 +55,29 @@ async def test_openssl(tmp_path: Path, options: tuple[str, ...], expected: str) 
         if "ALPN" in expected:
             said = await run("openssl", "s_client", "-connect", f"127.0.0.1:{bench.port}", *given)
         assert expected.removeprefix("Protocol version: ") in said
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
+@pytest.mark.parametrize(
+    ("options", "alert"),
+    [
+        (("-tls1_1", "-cipher", "DEFAULT@SECLEVEL=0"), "alert protocol version"),
+        (("-tls1_2", "-cipher", "AES128-SHA"), "alert handshake failure"),
+        (("-tls1_3",), "alert certificate required"),
+        (("-tls1_2",), "alert handshake failure"),
+        (("-tls1_3", "-cert", "{leaf}", "-key", "{key}"), "alert unknown ca"),
+        (("-tls1_2", "-cert", "{leaf}", "-key", "{key}"), "alert unknown ca"),
+    ],
+)
+async def test_who_is_refused_is_told_why(tmp_path: Path, options: tuple[str, ...], alert: str) -> None:
+    leaf = certs.issued("client.test", by_stranger=True)
+    files = {"leaf": tmp_path / "leaf.pem", "key": tmp_path / "key.pem"}
+    files["leaf"].write_bytes(b"".join(part.bytes() for part in leaf.cert_chain_pems))
+    files["key"].write_bytes(leaf.private_key_pem.bytes())
+    async with serving(answering(OK), **https(client_certificates="require")) as (bench, _):
+        given = [option.format(**{name: str(path) for name, path in files.items()}) for option in options]
+        said = await run("openssl", "s_client", "-connect", f"127.0.0.1:{bench.port}", "-ign_eof", *given)
+        assert alert in said
 
 
 @pytest.mark.parametrize("http2", [True, False])

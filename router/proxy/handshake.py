@@ -1,0 +1,67 @@
+"""What the event loop's TLS lacks, added where it makes its `SSLObject`: alerts on our side, resumption on the other.
+
+- A handshake that fails leaves an alert in the outgoing buffer, and the event loop closes without sending it. `Telling`
+  claims to want more first: the loop then sends what waits. The connection ends with its next event: the client closes,
+  as it should after an alert, or sends more; or the time for a handshake is over.
+- Neither asyncio nor uvloop lets a client say which session it would like to resume. Both begin the handshake in the
+  context (`contextvars`) of who connects, so it is said there.
+"""
+
+from __future__ import annotations
+
+import ssl
+from contextvars import ContextVar
+from typing import Any
+
+PLAIN_HTTP = (
+    b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 50\r\n"
+    b"Connection: close\r\n\r\n400 Bad Request: plain HTTP sent to an HTTPS port\n"
+)
+
+
+class Telling(ssl.SSLObject):
+    """The server's side of a connection: a client that is refused is told why (RFC 8446 §6.2)."""
+
+    _outgoing: ssl.MemoryBIO
+    _failed: ssl.SSLError | None = None
+
+    @classmethod
+    def _create(cls, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, **options: Any) -> Telling:
+        made: Telling = super()._create(incoming, outgoing, **options)  # type: ignore[misc]
+        made._outgoing = outgoing
+        return made
+
+    def do_handshake(self) -> None:
+        """As always, but a failure is raised at the next call only if there is something to be sent first."""
+        if self._failed is not None:
+            raise self._failed
+        try:
+            super().do_handshake()
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            raise
+        except ssl.SSLError as error:
+            if error.reason == "HTTP_REQUEST":
+                self._outgoing.write(PLAIN_HTTP)
+            if not self._outgoing.pending:
+                raise
+            self._failed = error
+            raise ssl.SSLWantReadError(*error.args) from error
+
+
+OFFERED: ContextVar[ssl.SSLSession | None] = ContextVar("offered", default=None)
+"""The session that connections made in this context want to resume; one of their own SSLContext."""
+
+
+class Resuming(ssl.SSLContext):
+    """A client's context that resumes the session `OFFERED`."""
+
+    def wrap_bio(
+        self,
+        incoming: ssl.MemoryBIO,
+        outgoing: ssl.MemoryBIO,
+        server_side: bool = False,
+        server_hostname: str | bytes | None = None,
+        session: ssl.SSLSession | None = None,
+    ) -> ssl.SSLObject:
+        """As always, with that session."""
+        return super().wrap_bio(incoming, outgoing, server_side, server_hostname, session or OFFERED.get())
