@@ -1,8 +1,8 @@
 """What the router tells operators over HTTP (contract §11.1, §11.2): health, `/varz`, `/routes`.
 
-Two listeners: the status port with everything, and one on 127.0.0.1 with `/routes` and the API only. Health needs no
-password; what shows or changes routes or figures does. In the deprecated mode the status port asks for the password
-before it says that a path doesn't exist, as the old component did.
+The status port with everything, in plain HTTP, over TLS or both, and one on 127.0.0.1 with `/routes` and the API only.
+Health needs no password; what shows or changes routes or figures does. In the deprecated mode the status port asks for
+the password before it says that a path doesn't exist, as the old component did.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import base64
 import binascii
 import errno
 import hmac
+import ssl
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
@@ -66,12 +67,23 @@ class StatusServer:
         self._deprecated = deprecated
         self._runners: list[web.AppRunner] = []
         self.port = 0
-        """The status port in use."""
+        """The status port in use; 0 = none in plain HTTP."""
+        self.tls_port = 0
+        """The status port over TLS."""
         self.routes_port = 0
         """The port of `/routes` on 127.0.0.1."""
 
-    async def start(self, host: str, port: int, routes_port: int) -> None:
-        """Listen; port 0 = any free one. Raises StatusError."""
+    async def start(
+        self,
+        host: str,
+        port: int | None,
+        routes_port: int,
+        tls: tuple[int, ssl.SSLContext] | None = None,
+    ) -> None:
+        """Listen; port 0 = any free one, None = not at all. `tls` is the port for TLS, with how it is spoken.
+
+        Raises StatusError.
+        """
         handlers: dict[str, Handler] = {
             "/health": self._serve_health,
             "/healthz": self._serve_health if self._deprecated else self._serve_alive,
@@ -82,7 +94,10 @@ class StatusServer:
         }
         if not self._deprecated:
             handlers[ALIVE] = self._serve_alive
-        self.port = await self._listen(handlers, self._deprecated, host, port, "status.port")
+        if port is not None:
+            self.port = await self._listen(handlers, self._deprecated, host, port, "status.port")
+        if tls is not None:
+            self.tls_port = await self._listen(handlers, self._deprecated, host, tls[0], "status.tls.port", tls[1])
         only_routes: dict[str, Handler] = {"/routes": self._serve_routes}
         self.routes_port = await self._listen(only_routes, True, "127.0.0.1", routes_port, "status.routes.port")
 
@@ -92,7 +107,15 @@ class StatusServer:
             await runner.cleanup()
         self._runners.clear()
 
-    async def _listen(self, handlers: dict[str, Handler], all_protected: bool, host: str, port: int, key: str) -> int:
+    async def _listen(
+        self,
+        handlers: dict[str, Handler],
+        all_protected: bool,
+        host: str,
+        port: int,
+        key: str,
+        context: ssl.SSLContext | None = None,
+    ) -> int:
         app = web.Application(middlewares=[self._guard(frozenset(handlers), all_protected)])
         for path, handler in handlers.items():
             app.router.add_route("*", path, handler)
@@ -100,7 +123,7 @@ class StatusServer:
         runner = web.AppRunner(app, access_log=None, keepalive_timeout=_TIMEOUT, shutdown_timeout=1.0)
         await runner.setup()
         try:
-            await web.TCPSite(runner, host, port).start()
+            await web.TCPSite(runner, host, port, ssl_context=context).start()
         except OSError as error:
             await runner.cleanup()
             raise StatusError(_why(error, host, port, key)) from error

@@ -12,10 +12,6 @@ _UNUSED = "the Go router reads it and does not use it either"
 
 _ROWS: tuple[tuple[str, str], ...] = (
     (
-        "there is no TLS health listener, `/health` is on `status.port` in plain HTTP",
-        "status.tls.port status.tls.certificate status.tls.key",
-    ),
-    (
         "a route service that is a route of this router needs no port",
         "route_services_internal_server_port",
     ),

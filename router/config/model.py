@@ -76,6 +76,18 @@ class StatusRoutes(Section):
     """TCP port of `/routes` on 127.0.0.1; 0 = any free one."""
 
 
+class StatusTls(Section):
+    """The status port over TLS, if there is a certificate."""
+
+    port: Port = 8443
+    """TCP port for HTTPS, with all that `status.port` has; 0 = any free one."""
+    certificate: Pem = ""
+    """Its certificate and those that lead to its issuer: PEM text, or the path of a file, which is read again when it
+    changes. Empty = none, and nobody listens."""
+    key: SecretPem = SecretStr("")
+    """Key of `status.tls.certificate`: PEM text, or the path of a file."""
+
+
 class Status(Section):
     """Health, `/varz` and the route table for operators."""
 
@@ -89,10 +101,11 @@ class Status(Section):
     password: Secret = Field(default=SecretStr(""), alias="pass")
     """Password for `/routes` and `/varz`. Better kept in `ROUTER__STATUS__PASS_FILE` than in the file."""
     enable_nontls_health_checks: Flag = True
-    """Serve `/health` over plain HTTP. Must be true: this version has no TLS health listener."""
+    """Serve `status.port`, plain HTTP. May be off when `status.tls` has a certificate."""
     enable_deprecated_varz_healthz_endpoints: Flag = False
     """Serve `/healthz`, `/varz` and `/routes` on the status port too."""
     routes: StatusRoutes = StatusRoutes()
+    tls: StatusTls = StatusTls()
     expose_all_apps: Flag = False
     """List every app that had a request in the last minute in `/varz` (`top_app_requests`), as the router of 2013 did
     by default."""
@@ -666,9 +679,9 @@ def contradictions(config: RouterConfig) -> Iterator[tuple[tuple[str, ...], str,
             "more than ten announcements a second would only cost CPU",
             "give at least 0.1s, or set `fleet.enabled: false`",
         )
-    if not config.status.enable_nontls_health_checks:
+    if not config.status.enable_nontls_health_checks and not config.status.tls.certificate:
         yield (
-            ("status.enable_nontls_health_checks",),
-            "false would leave no health endpoint: this version has no TLS health listener yet",
-            "leave it true",
+            ("status.enable_nontls_health_checks", "status.tls.certificate"),
+            "false would leave no health endpoint",
+            "leave it true, or give `status.tls` a certificate",
         )

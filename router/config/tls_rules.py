@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from router.config.pem import PemError, read_certificates, read_pair, subject_key, subject_of
 
 if TYPE_CHECKING:
-    from router.config.model import RouterConfig
+    from router.config.model import RouterConfig, StatusTls
 
 REMEDY = "give PEM text, or the path of a file that the router may read"
 
@@ -46,6 +46,7 @@ def tls_problems(config: RouterConfig) -> Iterator[tuple[tuple[str, ...], str, s
             read_certificates(authority)
         except PemError as error:
             yield ("ca_certs",), f"entry {number + 1}: {error}", REMEDY
+    yield from _status_problems(config.status.tls)
     for name, section in (("backends", config.backends), ("route_services", config.route_services)):
         chain, key = section.cert_chain, section.private_key.get_secret_value()
         if chain and key:
@@ -53,3 +54,26 @@ def tls_problems(config: RouterConfig) -> Iterator[tuple[tuple[str, ...], str, s
                 read_pair(chain, key)
             except PemError as error:
                 yield (f"{name}.cert_chain", f"{name}.private_key"), str(error), REMEDY
+
+
+def _status_problems(tls: StatusTls) -> Iterator[tuple[tuple[str, ...], str, str]]:
+    """The status port's own certificate (contract §11.1)."""
+    key = tls.key.get_secret_value()
+    if bool(tls.certificate) != bool(key):
+        missing, given = ("key", "certificate") if tls.certificate else ("certificate", "key")
+        yield (
+            (f"status.tls.{missing}", f"status.tls.{given}"),
+            "a certificate and its key go together",
+            f"give `status.tls.{missing}` too",
+        )
+    elif tls.certificate:
+        try:
+            read_pair(tls.certificate, key)
+        except PemError as error:
+            yield ("status.tls.certificate", "status.tls.key"), str(error), REMEDY
+    elif tls.port != type(tls)().port:
+        yield (
+            ("status.tls.port", "status.tls.certificate"),
+            "nobody listens there without a certificate",
+            "give `status.tls.certificate` and `status.tls.key`",
+        )

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import ssl
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
@@ -49,6 +50,7 @@ from router.control.settings import (
     number_of_workers,
     registry_settings,
     status_credentials,
+    status_tls,
     worker_settings,
 )
 from router.control.sharing import Sharing
@@ -71,6 +73,7 @@ from router.messages import (
 )
 from router.observe.log import Log
 from router.observe.varz import TICK, Process
+from router.proxy.tls import load_pair
 
 STOP_GRACE = 1.0
 """Seconds that requests in flight have when the router stops."""
@@ -85,8 +88,8 @@ BEGIN_TIMEOUT = 10.0
 class Control:
     """A router. `async with Control(config) as control:` has it serve from there to the end of the block.
 
-    Raises StartError when it can't start. Port 0 in the configuration means any free one: `port`, `status_port` and
-    `routes_port` tell which.
+    Raises StartError when it can't start. Port 0 in the configuration means any free one: `port`, `ssl_port`,
+    `status_port`, `status_tls_port` and `routes_port` tell which.
     """
 
     def __init__(self, config: RouterConfig, log: Log | None = None) -> None:
@@ -96,7 +99,8 @@ class Control:
         """Worker processes; 0 = the one worker is in this process."""
         self.credentials = status_credentials(config)
         """User and password of `/routes` and `/varz`."""
-        self.port = self.ssl_port = self.status_port = self.routes_port = 0
+        self.port = self.ssl_port = self.status_port = self.status_tls_port = self.routes_port = 0
+        self._status_context: ssl.SSLContext | None = None
         self.health = Health(self._health_changed, bus=config.nats is not None)
         self.observing = Observing(self)
         self.figures = self.observing.figures
@@ -307,9 +311,17 @@ class Control:
             deprecated=deprecated,
         )
         self._to_stop.push_async_callback(server.stop)
-        await server.start(config.host if deprecated else "0.0.0.0", config.port, config.routes.port)
-        self.status_port, self.routes_port = server.port, server.routes_port
-        self._process = Process(self.config.index, f"{self.identity.ip}:{server.port}", self.credentials)
+        port = config.port if config.enable_nontls_health_checks else None
+        certificate = status_tls(self.config)
+        tls = None
+        if certificate is not None:
+            self._status_context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+            load_pair(self._status_context, certificate)
+            tls = (config.tls.port, self._status_context)
+        await server.start(config.host if deprecated else "0.0.0.0", port, config.routes.port, tls)
+        self.status_port, self.status_tls_port, self.routes_port = server.port, server.tls_port, server.routes_port
+        address = f"{self.identity.ip}:{server.port or server.tls_port}"
+        self._process = Process(self.config.index, address, self.credentials)
         metrics = await self.observing.listen()
         if metrics is not None:
             self._to_stop.push_async_callback(metrics.cleanup)
@@ -396,6 +408,7 @@ class Control:
             port=self.port,
             ssl_port=self.ssl_port,
             status_port=self.status_port,
+            status_tls_port=self.status_tls_port,
             routes_port=self.routes_port,
             workers=listening,
             took=round(time.monotonic() - began, 3),
@@ -484,6 +497,8 @@ class Control:
         self.worker_settings = msgspec.structs.replace(
             self.worker_settings, front_tls=tls.front, backend_tls=tls.back, route_services=tls.services
         )
+        if self._status_context is not None and tls.status is not None:
+            load_pair(self._status_context, tls.status)
         self.keeper.renew_settings()
 
     def _register(self, told: Registration, heard: float) -> Repeat | None:

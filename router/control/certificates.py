@@ -15,10 +15,10 @@ from typing import NamedTuple
 from router.config.model import RouterConfig
 from router.config.pem import PemError, is_text, read_pair
 from router.control.errors import StartError
-from router.control.settings import backend_tls, front_tls, route_services
-from router.messages import BackendTls, FrontTls, RouteServices
+from router.control.settings import backend_tls, front_tls, route_services, status_tls
+from router.messages import BackendTls, Certificate, FrontTls, RouteServices
 from router.observe.log import Log
-from router.proxy.tls import FrontDoor, backend_context
+from router.proxy.tls import FrontDoor, backend_context, load_pair
 
 LOOK_INTERVAL = 2.0
 """Seconds between two looks at the files."""
@@ -33,6 +33,7 @@ class Tls(NamedTuple):
     front: FrontTls | None
     back: BackendTls
     services: RouteServices | None
+    status: Certificate | None
 
 
 Renewed = Callable[[Tls], None]
@@ -77,9 +78,13 @@ class Certificates:
     def warn_of_expiry(self) -> None:
         """Warn of every certificate that has expired or soon will."""
         self._warned_at = time.time()
-        for entry in self._config.tls_pem if self._config.enable_ssl else ():
+        config = self._config
+        pairs = [(entry.cert_chain, entry.private_key) for entry in config.tls_pem] if config.enable_ssl else []
+        if config.status.tls.certificate:
+            pairs.append((config.status.tls.certificate, config.status.tls.key))
+        for chain, key in pairs:
             try:
-                pair = read_pair(entry.cert_chain, entry.private_key.get_secret_value())
+                pair = read_pair(chain, key.get_secret_value())
             except PemError:
                 continue  # reported by `reload`
             days = pair.days_left()
@@ -98,7 +103,10 @@ class Certificates:
         services = route_services(self._config)
         if services is not None:
             backend_context(services.tls)
-        return Tls(front, back, services)
+        status = status_tls(self._config)
+        if status is not None:
+            load_pair(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), status)
+        return Tls(front, back, services, status)
 
     def _look(self) -> list[tuple[int, int] | None]:
         found: list[tuple[int, int] | None] = []
@@ -117,6 +125,7 @@ def _files(config: RouterConfig) -> list[str]:
     values = list(config.ca_certs)
     for section in (config.backends, config.route_services):
         values += [section.cert_chain, section.private_key.get_secret_value()]
+    values += [config.status.tls.certificate, config.status.tls.key.get_secret_value()]
     if config.enable_ssl:
         values.append(config.client_ca_certs)
         for entry in config.tls_pem:

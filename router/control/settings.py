@@ -406,6 +406,15 @@ def number_of_workers(config: RouterConfig) -> int:
     return config.effective_workers
 
 
+def status_tls(config: RouterConfig) -> Certificate | None:
+    """The certificate of the status port; None = there is none. Files are read anew at every call. Raises PemError."""
+    tls = config.status.tls
+    if not tls.certificate:
+        return None
+    pair = read_pair(tls.certificate, tls.key.get_secret_value())
+    return Certificate(pair.chain, pair.key, pair.names)
+
+
 def status_credentials(config: RouterConfig) -> tuple[str, str]:
     """User and password for `/routes` and `/varz`; what is not configured is drawn at random."""
     status = config.status

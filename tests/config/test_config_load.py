@@ -134,9 +134,6 @@ def test_what_a_gorouter_yml_asks_for_in_vain(load_text: LoadText) -> None:
     assert [warning.path for warning in warnings] == [
         "go_max_procs",
         "debug_addr",
-        "status.tls.port",
-        "status.tls.certificate",
-        "status.tls.key",
         "logging.loggregator_enabled",
         "logging.metron_address",
     ]

@@ -161,8 +161,21 @@ PROBLEMS: list[tuple[str, list[str]]] = [
     (
         "status: {enable_nontls_health_checks: false}",
         [
-            "router.yml:1:39: status.enable_nontls_health_checks: false would leave no health endpoint: this "
-            "version has no TLS health listener yet (leave it true)"
+            "router.yml:1:39: status.enable_nontls_health_checks: false would leave no health endpoint "
+            "(leave it true, or give `status.tls` a certificate)"
+        ],
+    ),
+    (
+        "status: {tls: {port: 443}}",
+        [
+            "router.yml:1:22: status.tls.port: nobody listens there without a certificate "
+            "(give `status.tls.certificate` and `status.tls.key`)"
+        ],
+    ),
+    (
+        "status: {tls: {certificate: x.pem}}",
+        [
+            "router.yml:1:29: status.tls.key: a certificate and its key go together (give `status.tls.key` too)",
         ],
     ),
     # the text as a whole

@@ -48,10 +48,10 @@ def config(folder: Path, **settings: Any) -> RouterConfig:
     )
 
 
-async def serial(port: int) -> str:
+async def serial(port: int, path: str = "/") -> str:
     """Serial number of the certificate shown, after a request that was answered."""
     client = await Client.to(port, certs.client())
-    assert (await client.get())[0] == 200
+    assert (await client.get("app.test", path))[0] == 200
     client.close()
     return str(client.writer.get_extra_info("ssl_object").getpeercert()["serialNumber"])
 
@@ -77,6 +77,24 @@ async def test_a_certificate_renewed_in_its_file(tmp_path: Path) -> None:
         await asyncio.sleep(0)
         assert await serial(control.ssl_port) != before
     await backend.stop()
+
+
+@pytest.mark.parametrize("plain", [True, False])
+async def test_the_status_port_over_tls_alone_or_beside_plain_http(tmp_path: Path, plain: bool) -> None:
+    log = event_log()
+    pair = write(tmp_path, certs.authority().issue_cert("app.test"))
+    tls = {"port": 0, "certificate": pair["cert_chain"], "key": pair["private_key"]}
+    status = {"port": 0, "routes": {"port": 0}, "tls": tls, "enable_nontls_health_checks": plain}
+    async with Control(config(tmp_path, status=status, enable_ssl=False), log) as control:
+        await control.healthy()
+        assert (control.status_port > 0) is plain
+        before = await serial(control.status_tls_port, "/health")
+        write(tmp_path, certs.authority().issue_cert("app.test"))
+        control.certificates.check()
+        await log.wait_for("certificates-renewed")
+        assert await serial(control.status_tls_port, "/health") != before
+        client = await Client.to(control.status_tls_port, certs.client())
+        assert (await client.get("x", "/routes"))[0] == 401
 
 
 async def test_http_and_https_side_by_side_and_tls_to_the_backend(tmp_path: Path) -> None:
