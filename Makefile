@@ -10,7 +10,7 @@ INSTALLED := $(VENV)/.installed
 EXTRAS := dev,embedded
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test fuzz lint bench bench-control cluster chaos rolling clean
+.PHONY: help demo run test fuzz lint bench bench-control cluster chaos rolling soak clean
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,8 +41,12 @@ bench-control: $(INSTALLED) ## What registrations cost, over a real nats-server
 cluster: $(INSTALLED) ## A whole system on this machine: 3 NATS, 3 routers, 2 nginx, 6 apps; ARGS='--port N' or '--check'
 	@$(BIN)/python -m bench.cluster $(ARGS)
 
-chaos: $(INSTALLED) ## The same under checked load while its processes are killed; ARGS='--seconds S --seed N'
-	@$(BIN)/python -m bench.cluster.chaos $(ARGS)
+chaos: $(INSTALLED) ## The same under checked load while its parts are killed and cut off: make chaos MIN=10 SEED=1
+	@$(BIN)/python -m bench.cluster.chaos --minutes $(or $(MIN),2) --seed $(or $(SEED),1) $(ARGS)
+
+soak: $(INSTALLED) ## A router under mixed traffic for long, with a plot of its memory: make soak MIN=30
+	@$(BIN)/python -c 'import matplotlib' 2>/dev/null || $(BIN)/python -m pip install --quiet -e '.[simulate]'
+	@$(BIN)/python -m bench.soak --minutes $(or $(MIN),30) $(ARGS)
 
 rolling: $(INSTALLED) ## Reload, replaced workers, upgrade, drain, 20 times each under load behind nginx: what is lost
 	@$(BIN)/python -m bench.rolling $(ARGS)

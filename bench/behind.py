@@ -1,7 +1,7 @@
 """Routers behind nginx, with an app and a bus, for the programs that do something to routers under load.
 
-Everything is as an operator would have it: the front's file is that of `router front nginx`, with `watched` it is kept
-current by `--watch`, and orders are signals. The app is nginx; what registers it is a process of its own.
+Everything is as an operator would have it: the front's file is that of `router front nginx`, orders are signals.
+The app is nginx; what registers it is a process of its own.
 """
 
 import asyncio
@@ -28,8 +28,6 @@ from .scenarios import HOST, SMALL_BODY
 
 LOOPBACK = "127.0.0.1"
 ROUTER = (sys.executable, "-m", "router.cli.main")
-INTERVAL = 0.5
-"""Seconds between two looks of `router front --watch`."""
 PATIENCE = 30.0
 FAULTS = {
     "Connection refused": "refused",
@@ -54,7 +52,7 @@ async def until(true: Callable[[], Any], what: str, patience: float = PATIENCE) 
 class Site:
     """The processes. `router(n)` is the living one of that number."""
 
-    def __init__(self, family: Family, routers: int, *, watched: bool, config: dict[str, object]) -> None:
+    def __init__(self, family: Family, routers: int, config: dict[str, object]) -> None:
         self.family = family
         self.folder = family.folder
         self.port = free_port()
@@ -62,7 +60,6 @@ class Site:
         self.routers = [free_port() for _ in range(routers)]
         self.backend = free_port()
         self.nats = free_port()
-        self._watched = watched
         self._config = config
 
     # ------------------------------------------------------------ start
@@ -89,14 +86,6 @@ class Site:
         arguments = ("-e", "stderr", "-g", "daemon off;", "-c", str(self.front_file))
         servers.append(await self.family.start("front", nginx_program, *arguments))
         await self.listening(self.port)
-        if self._watched:
-            options = (*bus, "--listen", f"{LOOPBACK}:{self.port}")
-            file = ("-c", str(self._file(0)), "--run-dir", str(self.folder / "front"), "--output", str(self.front_file))
-            order = f"kill -HUP $(cat {self.folder}/front/nginx.pid)"
-            watch = ("--watch", "--interval", str(INTERVAL), "--reload-cmd", order)
-            self.family.apps.append(
-                await self.family.start("watch", *ROUTER, "front", "nginx", *options, *file, *watch)
-            )
 
     async def start_router(self, number: int) -> Child:
         """A new process; `started` returns when it serves."""
@@ -177,15 +166,15 @@ class Site:
         """What nginx has logged of routers that failed it, also where it then asked another one."""
         found: Counter[str] = Counter()
         for line in (self.folder / "front" / "nginx.log").read_text().splitlines():
-            if "upstream" in line:
+            if "[error]" in line and "upstream" in line:
                 found[next((name for text, name in FAULTS.items() if text in line), "other")] += 1
         return found
 
 
 @asynccontextmanager
-async def site(folder: Path, routers: int, *, watched: bool = False, **config: object) -> AsyncIterator[Site]:
+async def site(folder: Path, routers: int, **config: object) -> AsyncIterator[Site]:
     """So many routers with two workers each behind a front; `config` are settings of the routers."""
-    made = Site(Family(folder), routers, watched=watched, config=config)
+    made = Site(Family(folder), routers, config)
     try:
         await made.start()
         yield made

@@ -45,7 +45,7 @@ def _show(found: Survey) -> None:
     if not found.routers and not found.others:
         console.print("No router answers on this bus.")
         return
-    columns = "router", "version", "serves at", "scope", "routes", "backends", "listening"
+    columns = "router", "version", "serves at", "scope", "routes", "backends", "listening", "health"
     table = Table(*columns, box=None, pad_edge=False)
     for router in found.routers:
         table.add_row(
@@ -56,9 +56,10 @@ def _show(found: Survey) -> None:
             str(router["routes"]),
             str(router["endpoints"]),
             f"{router['listening']:.0f} s",
+            router["health"],
         )
     for other in found.others:
-        table.add_row(other.id, "-", ", ".join(other.hosts), "-", "-", "-", "-")
+        table.add_row(other.id, "-", ", ".join(other.hosts), "-", "-", "-", "-", "-")
     console.print(table)
     if found.agree:
         console.print(f"{len(found.routers)} routers compare their tables and agree.", highlight=False)

@@ -385,7 +385,7 @@ class Control:
             self.run_dir.path,
             self.port or self.ssl_port,
             self.log,
-            ready=lambda: self.health.healthy,
+            self.health,
         )
         self._to_stop.push_async_callback(self._sharing.stop)
         if config.warm_start.enabled:
@@ -474,10 +474,13 @@ class Control:
         self.feed.broadcast(ReopenLog())
 
     def _health_changed(self, state: HealthState) -> None:
+        changed = state.healthy != self._healthy.is_set()
         if state.healthy:
             self._healthy.set()
         else:
             self._healthy.clear()
+        if changed and self.fleet is not None:
+            self.fleet.announce()  # fronts go by it
         if hasattr(self, "feed"):
             self.feed.broadcast(state)
 

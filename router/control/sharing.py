@@ -7,7 +7,6 @@ again where there is no fleet. Before that, a snapshot that is not too old is as
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from pathlib import Path
 
 from router.config.model import RouterConfig
@@ -15,6 +14,7 @@ from router.control.bus.client import Bus
 from router.control.bus.fleet import Fleet, FleetOnBus
 from router.control.bus.identity import Identity
 from router.control.bus.warm_start import WarmStart
+from router.control.lifecycle import Health
 from router.control.registry import Registry
 from router.control.settings import fleet_about
 from router.control.snapshot import Snapshot
@@ -22,7 +22,7 @@ from router.observe.log import Log
 
 
 class Sharing:
-    """Made before the bus starts. `ready()` tells whether this router's table is worth giving away."""
+    """Made before the bus starts. The table of a router that is not healthy is not worth giving away."""
 
     def __init__(
         self,
@@ -33,7 +33,7 @@ class Sharing:
         run_dir: Path,
         port: int,
         log: Log,
-        ready: Callable[[], bool],
+        health: Health,
     ) -> None:
         self._threshold = config.droplet_stale_threshold
         self._fetching: asyncio.Task[bool] | None = None
@@ -42,12 +42,12 @@ class Sharing:
         self._warm: WarmStart | None = None
         self._snapshot: Snapshot | None = None
         if config.warm_start.enabled:
-            self._warm = WarmStart(bus, registry, identity.id, log, ready)
+            self._warm = WarmStart(bus, registry, identity.id, log, lambda: health.healthy)
             if config.warm_start.snapshot_interval > 0:
                 self._snapshot = Snapshot(run_dir, registry, identity.id, log)
         if config.fleet.enabled:
             about = fleet_about(config, identity.id, f"{identity.ip}:{port}")
-            self.fleet = Fleet(registry, about, bus.post, log, config.fleet.interval)
+            self.fleet = Fleet(registry, about, bus.post, log, config.fleet.interval, lambda: health.phase.value)
             FleetOnBus(bus, self.fleet, identity.id)
 
     async def load(self) -> bool:

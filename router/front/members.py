@@ -1,10 +1,13 @@
 """Which routers are alive, asked of the bus, and who of them is a member of the fleet just now.
 
-    router.fleet.who   answered by every router with its id and `host`, `ADDRESS:PORT` of its HTTP port
+    router.fleet.who   answered by every router with its id, its health, and `host`, `ADDRESS:PORT` of its HTTP port
     router.greet       answered by every router, also of other makes, with its id and `hosts`, without a port
                        (contract §2.2)
 
 Both are asked at once. Anybody may answer: what is no IP address and port is left out.
+
+A router that is not ready yet, or drains, counts as silent. So one that drains for long is out before it closes its
+ports, and one that is restarted soon after stays in: reloading a front costs more than a refusal that it hides.
 
 A router that misses one question has not gone: messages get lost. And when nobody answers at all, it is the bus that is
 gone, for routers serve without it; the last known members stay.
@@ -31,9 +34,13 @@ from router.front.plan import Address
 WHO = "router.fleet.who"
 GREET = "router.greet"
 STARTED = "router.start"
+ANNOUNCED = "router.fleet.announce"
+READY = "healthy"
 PATIENCE = 0.5
 """Seconds of silence after which nobody else is expected to answer."""
 CONNECT_SECONDS = 5.0
+MOST_ANNOUNCED = 1000
+"""Ready routers that are remembered."""
 MISSES = 3
 """Questions in a row that a member leaves unanswered before it is out."""
 
@@ -48,6 +55,7 @@ class _Answer(msgspec.Struct):
     id: str
     host: str = ""
     hosts: list[str] = []
+    health: str = READY
 
 
 _decode = msgspec.json.Decoder(_Answer).decode
@@ -58,6 +66,7 @@ class Answers:
 
     def __init__(self) -> None:
         self.routers: dict[str, Address] = {}
+        self._not_ready: set[str] = set()
 
     def add(self, payload: bytes) -> None:
         """One answer; of one router's two the one with a port counts."""
@@ -65,6 +74,8 @@ class Answers:
             told = _decode(payload)
         except msgspec.MsgspecError:
             return
+        if told.health != READY:
+            self._not_ready.add(told.id)
         with suppress(ValueError):
             host, port = split_address(told.host) if told.host else (next(iter(told.hosts), ""), 0)
             if port or told.id not in self.routers:
@@ -72,7 +83,8 @@ class Answers:
 
     def addresses(self, port: int) -> tuple[frozenset[Address], frozenset[str]]:
         """Where the routers serve, with `port` for all unless it is 0; and the hosts whose port nobody knows."""
-        known = {Address(router.host, port or router.port) for router in self.routers.values()}
+        ready = (router for id, router in self.routers.items() if id not in self._not_ready)
+        known = {Address(router.host, port or router.port) for router in ready}
         portless = frozenset(router.host for router in known if not router.port)
         return frozenset(router for router in known if router.port), portless
 
@@ -98,10 +110,11 @@ class Roster:
 
 
 class Inquiry:
-    """A connection to the bus. `started` is set whenever a router starts."""
+    """A connection to the bus. `started` is set whenever a router starts or becomes ready."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
+        self._ready: set[str] = set()
         self.started = asyncio.Event()
 
     async def ask(self) -> Answers:
@@ -127,9 +140,21 @@ class Inquiry:
     async def _router_started(self, message: Msg) -> None:
         self.started.set()
 
+    async def _router_announced(self, message: Msg) -> None:
+        with suppress(msgspec.MsgspecError):
+            told = _decode(message.data)
+            if told.health != READY:
+                self._ready.discard(told.id)
+            elif told.id not in self._ready:
+                if len(self._ready) >= MOST_ANNOUNCED:
+                    self._ready.clear()
+                self._ready.add(told.id)
+                self.started.set()
+
     async def listen(self) -> None:
         """Have `started` set from now on."""
         await self._client.subscribe(STARTED, cb=self._router_started)
+        await self._client.subscribe(ANNOUNCED, cb=self._router_announced)
 
 
 @asynccontextmanager

@@ -66,6 +66,13 @@ def test_one_lost_answer_takes_nobody_out_and_silence_nobody_at_all() -> None:
     assert roster.members == (A,)
 
 
+@pytest.mark.parametrize("health", ["initializing", "degraded"])
+def test_who_is_not_ready_or_drains_counts_as_silent(health: str) -> None:
+    greeting, ready = {"id": "1", "hosts": ["10.0.0.1"]}, {"id": "2", "host": "10.0.0.2:8081", "health": "healthy"}
+    assert answers(greeting, ready).addresses(8081)[0] == {A, B}
+    assert answers(greeting, {"id": "1", "host": "10.0.0.1:8081", "health": health}, ready).addresses(8081)[0] == {B}
+
+
 async def test_routers_are_asked_over_the_bus() -> None:
     async with nats_server() as server, party(server.port) as other:
 
@@ -83,6 +90,11 @@ async def test_routers_are_asked_over_the_bus() -> None:
             await other.flush()
             assert (await asking.ask()).addresses(0) == ({A}, {"10.0.0.2"})
             await other.publish("router.start", b"{}")
+            await asyncio.wait_for(asking.started.wait(), 10)
+            asking.started.clear()
+            for health in ("initializing", "healthy"):
+                about = {"id": "1", "host": "10.0.0.1:8081", "health": health}
+                await other.publish("router.fleet.announce", json.dumps(about).encode())
             await asyncio.wait_for(asking.started.wait(), 10)
             server.kill()
             assert (await asking.ask()).routers == {}

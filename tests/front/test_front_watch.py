@@ -52,11 +52,12 @@ async def test_the_file_follows_the_routers(tmp_path: Path) -> None:
     async with nats_server() as bus, watching(folders[2], bus.port) as front:
         async with router(folders[0], bus.port, local_route="127.0.0.1") as one:
             await until(lambda: lists(one))
-            async with router(folders[1], bus.port, local_route="127.0.0.1") as two:
+            async with router(folders[1], bus.port, local_route="127.0.0.1", drain_wait="1m") as two:
                 await until(lambda: lists(one, two))
                 assert set((await printed_for(bus.port))["routers"]) == {f"127.0.0.1:{r.port}" for r in (one, two)}
-                two.process.kill()
+                two.process.send_signal(signal.SIGQUIT)
                 await until(lambda: lists(one))
+                assert two.process.returncode is None  # out of the file before it stops to serve
             await until(lambda: reloads.read_text() == "1\n2\n1\n")
         front.send_signal(signal.SIGTERM)
         _, said = await asyncio.wait_for(front.communicate(), 20)

@@ -59,6 +59,8 @@ class Announcement(msgspec.Struct):
     listening: float
     at: float
     digests: bytes
+    health: str = "healthy"
+    """`lifecycle.Phase`: only a healthy router is to be sent requests, a degraded one is about to leave."""
 
 
 class Ask(msgspec.Struct):
@@ -106,7 +108,10 @@ class Peer:
 
 
 class Fleet:
-    """One router among others. `post(subject, payload)` publishes; `interval` is seconds between announcements."""
+    """One router among others. `post(subject, payload)` publishes; `interval` is seconds between announcements.
+
+    `health` gives what the announcements say of it.
+    """
 
     def __init__(
         self,
@@ -115,8 +120,10 @@ class Fleet:
         post: Callable[[str, bytes], None],
         log: Log,
         interval: float,
+        health: Callable[[], str] = lambda: "healthy",
     ) -> None:
         self._registry = registry
+        self._health = health
         self._about = about
         self._post = post
         self._log = log.component("fleet")
@@ -143,6 +150,7 @@ class Fleet:
                 now - registry.listening_since,
                 now,
                 registry.digest.pack(),
+                self._health(),
             )
         )
 
