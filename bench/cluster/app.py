@@ -1,5 +1,6 @@
-"""`python -m bench.cluster.app NAME INDEX PORT`: an app instance that says who it is and gives the token back.
+"""`python -m bench.cluster.app NAME INDEX ADDRESS PORT FILE`: an instance that says who it is and gives the token back.
 
+The token of each POST is a line more in FILE: who finds one twice there knows that a request was executed twice.
 Python's own library only, so that twenty of them start in no time. It knows nothing of routers.
 """
 
@@ -15,6 +16,8 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
     about: dict[str, object] = {}
+    executed: int
+    """Descriptor."""
 
     def answer(self) -> None:
         """Body of the request and `X-Token` come back."""
@@ -27,7 +30,11 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    do_GET = do_POST = answer
+    def do_POST(self) -> None:
+        os.write(self.executed, f"{self.headers.get('X-Token')}\n".encode())
+        self.answer()
+
+    do_GET = answer
 
     def log_message(self, format: str, *args: object) -> None:
         """The routers log every request."""
@@ -41,6 +48,7 @@ class Server(ThreadingHTTPServer):
 
 
 if __name__ == "__main__":
-    name, index, port = sys.argv[1:]
+    name, index, address, port, file = sys.argv[1:]
+    Handler.executed = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     Handler.about = {"app": name, "instance": int(index), "process": os.getpid()}
-    Server(("127.0.0.1", int(port)), Handler).serve_forever()
+    Server((address, int(port)), Handler).serve_forever()

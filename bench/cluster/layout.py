@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,12 +27,18 @@ def host(app: str) -> str:
     return f"{app}.{DOMAIN}"
 
 
+def here(name: str) -> str:
+    """Where a process is, as long as all are on one machine without walls."""
+    return LOOPBACK
+
+
 @dataclass(frozen=True)
 class Layout:
-    """Free ports of everything, and files in `folder`."""
+    """Free ports of everything, and files in `folder`. `where(name)` is the address of `nats-0`, `router-2`, `apps`."""
 
     folder: Path
     fronts: list[int]
+    where: Callable[[str], str] = here
     nats: list[int] = field(default_factory=lambda: [free_port() for _ in range(SERVERS)])
     gossip: list[int] = field(default_factory=lambda: [free_port() for _ in range(SERVERS)])
     routers: list[int] = field(default_factory=lambda: [free_port() for _ in range(ROUTERS)])
@@ -43,20 +50,36 @@ class Layout:
 
     def nats_arguments(self, number: int) -> list[str]:
         """Of a nats-server of the cluster."""
-        others = [f"nats://{LOOPBACK}:{port}" for port in self.gossip if port != self.gossip[number]]
+        hosts = [self.where(f"nats-{other}") for other in range(SERVERS)]
+        routes = [f"nats://{host}:{port}" for host, port in zip(hosts, self.gossip, strict=True)]
+        others = ",".join(route for route in routes if route != routes[number])
         return [
-            *("-a", LOOPBACK, "-p", str(self.nats[number]), "--cluster_name", "bus"),
-            *("--cluster", f"nats://{LOOPBACK}:{self.gossip[number]}", "--routes", ",".join(others)),
+            *("-a", hosts[number], "-p", str(self.nats[number]), "--cluster_name", "bus"),
+            *("--cluster", routes[number], "--routes", others),
         ]
 
-    def router_file(self, number: int) -> Path:
-        """Write the configuration of a router."""
+    def access_log(self, number: int) -> Path:
+        """Of a router."""
+        return self.folder / f"access-{number}.log"
+
+    @property
+    def executed(self) -> Path:
+        """Tokens of all POSTs that apps have executed, a line each."""
+        return self.folder / "executed"
+
+    @property
+    def buses(self) -> list[tuple[str, int]]:
+        """Addresses and ports for clients of NATS."""
+        return [(self.where(f"nats-{number}"), port) for number, port in enumerate(self.nats)]
+
+    def router_file(self, number: int, **more: object) -> Path:
+        """Write the configuration of a router, `more` settings included."""
         return self._write(
             f"router-{number}.yml",
             {
                 "port": self.routers[number],
-                "inet": LOOPBACK,
-                "local_route": LOOPBACK,
+                "inet": self.where(f"router-{number}"),
+                "local_route": self.where("apps"),
                 "index": number,
                 "workers": WORKERS,
                 "run_dir": str(self.folder / "run"),
@@ -65,9 +88,10 @@ class Layout:
                 "prune_stale_droplets_interval": "2s",
                 "start_response_delay_interval": "1s",
                 "backends": {"max_attempts": 3},
-                "access_log": {"file": str(self.folder / f"access-{number}.log")},
-                "nats": {"hosts": [{"hostname": LOOPBACK, "port": port} for port in self.nats]},
+                "access_log": {"file": str(self.access_log(number))},
+                "nats": {"hosts": [{"hostname": host, "port": port} for host, port in self.buses]},
                 "status": {"port": self.status[number], "user": USER, "pass": PASSWORD, "routes": {"port": 0}},
+                **more,
             },
         )
 
@@ -80,18 +104,19 @@ class Layout:
                 "uris": [host(app)],
                 "registration_interval": "2s",
                 "tags": {"component": app},
-                "health_check": {"name": "alive", "url": f"http://{LOOPBACK}:{port}/"},
+                "health_check": {"name": "alive", "url": f"http://{self.where('apps')}:{port}/"},
             }
             for index, port in enumerate(self.apps[app])
         ]
-        servers = [{"host": f"{LOOPBACK}:{port}"} for port in self.nats]
-        return self._write(f"registrar-{app}.yml", {"message_bus_servers": servers, "host": LOOPBACK, "routes": routes})
+        servers = [{"host": f"{host}:{port}"} for host, port in self.buses]
+        content = {"message_bus_servers": servers, "host": self.where("apps"), "routes": routes}
+        return self._write(f"registrar-{app}.yml", content)
 
     def nginx_file(self, number: int) -> Path:
         """Write the configuration of an nginx, as `router front nginx` prints it."""
         run_dir = self.folder / f"nginx-{number}"
         run_dir.mkdir(exist_ok=True)
-        routers = tuple(Address(LOOPBACK, port) for port in self.routers)
+        routers = tuple(Address(self.where(f"router-{number}"), port) for number, port in enumerate(self.routers))
         path = self.folder / f"nginx-{number}.conf"
         path.write_text(
             nginx.render(Plan(routers=routers, listen=Address(LOOPBACK, self.fronts[number]), run_dir=str(run_dir)))
