@@ -44,18 +44,19 @@ class RequestIds:
     The ids of a batch share their first 74 random bits; the last 48 are each one's own.
     """
 
-    __slots__ = ("_ready",)
+    __slots__ = ("ready",)
 
     _BATCH = 256
 
     def __init__(self) -> None:
-        self._ready: list[bytes] = []
+        self.ready: list[bytes] = []
+        """Ids to be popped; when there are none left, `next` makes more."""
 
     def next(self) -> bytes:
         """A fresh id, 36 characters."""
-        if not self._ready:
-            self._ready = self._make()
-        return self._ready.pop()
+        if not self.ready:
+            self.ready = self._make()
+        return self.ready.pop()
 
     def _make(self) -> list[bytes]:
         digits = os.urandom(16 + 6 * self._BATCH).hex()

@@ -14,7 +14,7 @@ from router.http.headers import REQUEST_RULES, RESPONSE_RULES, unsafe_trailer
 from router.http.hpack import Field, encode, literal
 from router.http.message import CHUNKED, NO_BODY, BadMessage, HeaderList, Rule, RuleBook, content_length, header_text
 from router.http.request import BODY_EXPECTED, HOST_KEYS, TOKEN, RequestHead
-from router.http.response import ResponseHead
+from router.http.response import MATTERING, ResponseHead
 from router.http.rewrite import Rewrite
 
 _NO_OPTIONS: frozenset[bytes] = frozenset()
@@ -147,6 +147,7 @@ class FieldReader:
         request.headers, request.noted, request.options = headers, noted, _NO_OPTIONS
         request.text = header_text(headers)
         request.keep_alive = True
+        request.meaning = None
         length = noted.get(b"content-length")
         size_of_body = content_length(length) if length is not None else CHUNKED
         request.body = NO_BODY if ended else size_of_body
@@ -182,6 +183,7 @@ def response_head(fields: list[Field], ended: bool, method: bytes, rewrite: Rewr
         raise BadMessage(502, "no status that HTTP/2 has")
     if rewrite is not None:
         headers = rewrite.headers(headers, head.status)
+    head.plain = MATTERING.isdisjoint(noted)
     head.headers, head.noted, head.text = headers, noted, header_text(headers)
     head.keep_alive = True
     head.length = noted.get(b"content-length")

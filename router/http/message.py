@@ -13,6 +13,8 @@ CHUNKED = -1
 UNTIL_CLOSE = -2
 
 HeaderList = list[tuple[bytes, bytes]]
+NO_TRAILERS: HeaderList = []
+"""Most messages have none; never to be changed."""
 
 REMEMBERED = 4096
 """Spellings (and other client-made keys) remembered per cache; more than that is an attack, not a habit."""

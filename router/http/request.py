@@ -36,6 +36,9 @@ _ABSOLUTE = re.compile(rb"[Hh][Tt][Tt][Pp][Ss]?://([^/?#]*)(.*)\Z", re.DOTALL)
 _VERSIONS = {b" HTTP/1.1": b"1.1", b" HTTP/1.0": b"1.0"}
 _NO_OPTIONS: frozenset[bytes] = frozenset()
 _UPGRADE = frozenset((b"upgrade",))
+_COMMON = frozenset((b"GET", b"HEAD", b"OPTIONS", b"DELETE", b"POST", b"PUT", b"PATCH"))
+_IN_TARGETS = bytes(c for c in range(0x21, 0x7F) if c not in b'"#<>\\^`{|}')
+"""What a path and a query may hold (RFC 3986 §3.3, §3.4), but for the separators that nobody minds."""
 _SINGLE = frozenset((b"host", b"content-length"))
 BODY_EXPECTED = frozenset((b"POST", b"PUT", b"PATCH"))
 """Methods that say so when they have no body (contract §5.2)."""
@@ -50,6 +53,7 @@ class RequestHead:
         "headers",
         "host",
         "keep_alive",
+        "meaning",
         "method",
         "noted",
         "options",
@@ -82,6 +86,8 @@ class RequestHead:
     """Header lines, `Host` not counted (contract §8.3)."""
     size: int
     """Bytes of the head as the contract counts them (§8.3)."""
+    meaning: Any
+    """What the proxy makes of the header lines (`proxy.meaning`); None until it does."""
 
     def like(self, target: bytes, method: bytes, size: int) -> RequestHead:
         """A request with these header lines (shared, not copied) and another request line."""
@@ -89,6 +95,7 @@ class RequestHead:
         other.method = method
         other.target = target
         other.size = size
+        other.meaning = self.meaning
         other.version = self.version
         other.raw_host = self.raw_host
         other.host = self.host
@@ -200,18 +207,10 @@ class RequestParser:
         if block == recent.block:
             known = recent.request
             assert known is not None
-            # The line has to be read all the same: by the same parser, as the only line of a head.
-            self._target = b""
-            parser = self._parser or httptools.HttpRequestParser(self)
-            self._parser = None
-            try:
-                parser.feed_data(head[:end] + b"\r\n\r\n")
-            except (httptools.HttpParserError, httptools.HttpParserUpgrade):
-                return self.parse(head)
-            self._parser = parser
-            target = self._target
-            if target[:1] == b"/" and b"#" not in target:
-                return known.like(target, parser.get_method(), len(head) - 2)
+            # The line has to be read all the same. What follows the target belongs to the block.
+            method, _, target = head[: end - 9].partition(b" ")
+            if method in _COMMON and target[:1] == b"/" and not target.translate(None, _IN_TARGETS):
+                return known.like(target, method, len(head) - 2)
         request = self.parse(head)
         if (
             request.body == NO_BODY
@@ -256,6 +255,7 @@ class RequestParser:
         request.version = version
         if self._repeated:
             raise BadMessage(400, f"more than one {self._repeated.decode()} header")
+        request.meaning = None
         request.noted = noted
         request.size = len(head) - 2
         request.header_count = len(headers) + self._withheld - 1

@@ -27,6 +27,8 @@ from router.http.message import (
 from router.http.rewrite import Rewrite
 
 _KEPT = frozenset(RESPONSE_RULES)
+MATTERING = frozenset((b"set-cookie", b"trailer", b"x-vcap-request-id"))
+"""Headers of a response that decide which lines the router adds."""
 
 
 def reason_phrase(status: int) -> str:
@@ -46,7 +48,7 @@ STATUS_LINES_10 = [line.replace(b"HTTP/1.1", b"HTTP/1.0", 1) for line in STATUS_
 class ResponseHead:
     """One response without its body. `headers` are passed on, `noted` is for the router's own use."""
 
-    __slots__ = ("body", "headers", "keep_alive", "length", "noted", "status", "text")
+    __slots__ = ("body", "headers", "keep_alive", "length", "noted", "plain", "status", "text")
 
     status: int
     headers: HeaderList
@@ -57,6 +59,8 @@ class ResponseHead:
     """Bytes of body, 0 for none, CHUNKED, UNTIL_CLOSE."""
     length: bytes | None
     """Content-Length as to be told to the client, also where there is no body (HEAD, 304)."""
+    plain: bool
+    """Nothing in it bears on the header lines that the router adds."""
     keep_alive: bool
     """The backend will take another request on this connection."""
 
@@ -107,6 +111,7 @@ class ResponseParser:
         if (version != b"1.1" and version != b"1.0") or status < 100:
             raise BadMessage(502, f"unsupported protocol version or status: {head[:12].decode('latin-1')}")
         response.noted = noted
+        response.plain = MATTERING.isdisjoint(noted)
         connection = noted.get(b"connection")
         if connection is None:
             response.headers = headers

@@ -22,6 +22,10 @@ _FLUSH_LINES = 1024
 """Lines that are handed on at once: each time the writer's thread takes the interpreter from the requests."""
 _SECOND = 1_000_000_000  # ns
 _NOBODY = EndpointSpec("", 0)
+_LINE = b'%b - [%b.%09dZ] "%b %b HTTP/%b" %b %d %d %b %b %b%b" response_time:0.%06d gorouter_time:0.%06d %b%b'
+_UNUSUAL_LINE = _LINE.replace(b"0.%06d", b"%b")
+"""For times of a second and more, or negative ones of a clock that was set back."""
+_NO_ERROR = b' x_cf_routererror:"-"\n'
 _encode = msgspec.json.encode
 
 NO_ENDPOINT = (b'"-"', b'app_id:"-" app_index:"-" instance_id:"-"')
@@ -161,55 +165,72 @@ class AccessLog:
 
     def _text(self, exchange: Any, ended_ns: int) -> bytes:
         request = exchange.request
-        noted = request.noted
+        meaning = exchange.meaning
+        if meaning is None:
+            noted = request.noted
+            client, forwarded = self._constant(
+                exchange, noted.get(b"x-forwarded-for") or b"-", noted.get(b"x-forwarded-proto") or b"-"
+            )
+        else:
+            if meaning.log is None:
+                meaning.log = self._constant(exchange, meaning.forwarded_for, meaning.forwarded_proto)
+            client, forwarded = meaning.log
         endpoint = exchange.endpoint
         backend, instance = NO_ENDPOINT if endpoint is None else endpoint.log_fields(endpoint_fields)
         target = request.target
         if self._redact != "none":
             target = redacted(request.method, target, self._redact)
-        referer = noted.get(b"referer") or b"-"
-        agent = noted.get(b"user-agent") or b"-"
-        xff = exchange.forwarded_for or noted.get(b"x-forwarded-for") or b"-"
-        proto = exchange.forwarded_proto or noted.get(b"x-forwarded-proto") or b"-"
-        if (target + referer + agent + xff + proto).translate(None, _PLAIN):
-            target, referer, agent, xff, proto = (quoted(value)[1:-1] for value in (target, referer, agent, xff, proto))
-        if self._hide_forwarded:
-            xff = b"-"
+        if target.translate(None, _PLAIN):
+            target = _escaped(target)
         received = exchange.received
         second, fraction = divmod(received, _SECOND)
         if second != self._second:
             self._second = second
             self._stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second)).encode()
-        taken = ended_ns - received
         own = exchange.dispatched - received if exchange.dispatched else 0
+        line, took, spent = _LINE, (ended_ns - received) // 1000, own // 1000
+        if not (0 <= took < 1_000_000 and 0 <= spent < 1_000_000):
+            line, took, spent = _UNUSUAL_LINE, _seconds(ended_ns - received), _seconds(own)
+        return line % (
+            request.raw_host,
+            self._stamp,
+            fraction,
+            request.method,
+            target,
+            request.version,
+            _STATUS[exchange.status],
+            exchange.bytes_in,
+            exchange.bytes_out,
+            client,
+            backend,
+            forwarded,
+            exchange.request_id,
+            took,
+            spent,
+            instance,
+            self._rest(exchange) if exchange.router_error or self._fields or self._extra else _NO_ERROR,
+        )
+
+    def _constant(self, exchange: Any, xff: bytes, proto: bytes) -> tuple[bytes, bytes]:
+        """The fields that are the same for all requests with the same header lines over one connection."""
+        noted = exchange.request.noted
+        referer, agent, xff, proto = (
+            value if value and not value.translate(None, _PLAIN) else quoted(value)[1:-1]
+            for value in (noted.get(b"referer"), noted.get(b"user-agent"), xff, proto)
+        )
+        peer = b"-" if self._hide_source else exchange.frontend.peer
         return (
-            b'%b - [%b.%09dZ] "%b %b HTTP/%b" %b %d %d "%b" "%b" "%b" %b x_forwarded_for:"%b"'
-            b' x_forwarded_proto:"%b" vcap_request_id:"%b" response_time:%b gorouter_time:%b %b'
-            b"%b x_cf_routererror:%b%b\n"
-            % (
-                request.raw_host,
-                self._stamp,
-                fraction,
-                request.method,
-                target,
-                request.version,
-                _STATUS[exchange.status],
-                exchange.bytes_in,
-                exchange.bytes_out,
-                referer,
-                agent,
-                b"-" if self._hide_source else exchange.frontend.peer,
-                backend,
-                xff,
-                proto,
-                exchange.request_id,
-                b"0.%06d" % (taken // 1000) if 0 <= taken < _SECOND else _seconds(taken),
-                b"0.%06d" % (own // 1000) if 0 <= own < _SECOND else _seconds(own),
-                instance,
-                self._attempt_fields(exchange) if self._fields else b"",
-                quoted(exchange.router_error.encode("utf-8", "replace")) if exchange.router_error else b'"-"',
-                self._extra_headers(exchange) if self._extra else b"",
-            )
+            b'"%b" "%b" "%b"' % (referer, agent, peer),
+            b'x_forwarded_for:"%b" x_forwarded_proto:"%b" vcap_request_id:"'
+            % (b"-" if self._hide_forwarded else xff, proto),
+        )
+
+    def _rest(self, exchange: Any) -> bytes:
+        """What most lines have nothing of: details of the attempts, the router's error, further headers."""
+        return b"%b x_cf_routererror:%b%b\n" % (
+            self._attempt_fields(exchange) if self._fields else b"",
+            quoted(exchange.router_error.encode("utf-8", "replace")),
+            self._extra_headers(exchange) if self._extra else b"",
         )
 
     def _attempt_fields(self, exchange: Any) -> bytes:
@@ -225,7 +246,9 @@ class AccessLog:
         spec = exchange.endpoint.spec if exchange.endpoint is not None else _NOBODY
         second, fraction = divmod(exchange.received, _SECOND)
         taken = ended_ns - exchange.received
-        xff = exchange.forwarded_for or noted.get(b"x-forwarded-for")
+        meaning = exchange.meaning
+        xff = meaning.forwarded_for if meaning is not None else noted.get(b"x-forwarded-for")
+        proto = meaning.forwarded_proto if meaning is not None else noted.get(b"x-forwarded-proto")
         record = {
             "timestamp": f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(second))}.{fraction:09d}Z",
             "host": _string(request.raw_host),
@@ -240,7 +263,7 @@ class AccessLog:
             "remote": None if self._hide_source else _string(exchange.frontend.peer),
             "backend": spec.address if spec is not _NOBODY else None,
             "x_forwarded_for": None if self._hide_forwarded else _string(xff),
-            "x_forwarded_proto": _string(exchange.forwarded_proto or noted.get(b"x-forwarded-proto")),
+            "x_forwarded_proto": _string(proto),
             "vcap_request_id": _string(exchange.request_id),
             "response_time": taken / _SECOND,
             "gorouter_time": (exchange.dispatched - exchange.received) / _SECOND if exchange.dispatched else 0.0,

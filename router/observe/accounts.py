@@ -18,6 +18,7 @@ MAX_CLIENTS = 32
 LOOKUP_STEP = 10_000
 """Nanoseconds (contract §11.5 `route_lookup_time`)."""
 LOOKUP_STEPS = 10
+LOOKUP_LONG = LOOKUP_STEP * LOOKUP_STEPS
 
 _KINDS = (
     ("connection refused", "connection refused"),

@@ -51,7 +51,7 @@ class Counter(IntEnum):
 
 COUNT = len(Counter)
 
-RESPONSE_CLASSES = [int(Counter.RESPONSES_XXX)] * 1000
-"""Status → its counter; plain integers, because members of an enumeration are slow to index with."""
+RESPONSE_CLASSES = [4] * 1000
+"""Status → number of its counter, from `RESPONSES_2XX` on."""
 for _status in range(200, 600):
-    RESPONSE_CLASSES[_status] = Counter.RESPONSES_2XX + _status // 100 - 2
+    RESPONSE_CLASSES[_status] = _status // 100 - 2

@@ -51,7 +51,8 @@ class Spans:
             error = "" if exchange.head_at else exchange.router_error or "given up"
             span.attempts.append(_attempt(exchange, span, ended_ns, error))
         request, spec = exchange.request, exchange.endpoint.spec if exchange.endpoint is not None else None
-        forwarded = b"" if self._hide_forwarded else exchange.forwarded_for or b""
+        meaning = exchange.meaning
+        forwarded = b"" if self._hide_forwarded or meaning is None else meaning.forwarded_for
         self._records.append(
             SpanRecord(
                 span.trace_id,

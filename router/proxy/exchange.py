@@ -20,18 +20,18 @@ from typing import TYPE_CHECKING, Any
 from router.balance.sticky import Wish
 from router.http import errors
 from router.http.error_page import Look
-from router.http.forwarded import forwarded_proto
-from router.http.instance import APP_INSTANCE, PROCESS_INSTANCE, wanted
-from router.http.message import CHUNKED, NO_BODY, HeaderList
+from router.http.instance import wanted
+from router.http.message import CHUNKED, NO_BODY, NO_TRAILERS, HeaderList
 from router.http.request import RequestHead
 from router.http.response import ResponseHead
-from router.http.signature import SIGNATURE
 from router.http.trace import Trace
+from router.observe.accounts import LOOKUP_LONG, LOOKUP_STEP, LOOKUP_STEPS
 from router.observe.counters import Counter
 from router.proxy.attempts import IDEMPOTENT, NOTHING_TO_CHOOSE, TIMED_OUT, Failure, Retry
 from router.proxy.backend_h1 import BackendH1
 from router.proxy.connections import Connections, Steps, dial
 from router.proxy.hedge import Hedge
+from router.proxy.meaning import Meaning
 
 if TYPE_CHECKING:
     from router.proxy.connections import Backend
@@ -72,14 +72,13 @@ class Exchange:
         "dispatched",
         "endpoint",
         "expects",
-        "forwarded_for",
-        "forwarded_proto",
         "frontend",
         "head_at",
         "hedge",
         "hedged",
         "lines",
         "local_address",
+        "meaning",
         "picked_from",
         "plane",
         "pool",
@@ -120,9 +119,10 @@ class Exchange:
         """When the response head came, unix ns; 0 = none came."""
         self.local_address = ""
         """Our end of the backend connection, if the access log wants it."""
-        self.request_id = plane.request_ids.next()
+        ids = plane.request_ids
+        self.request_id = ids.ready.pop() if ids.ready else ids.next()
         self.request_done = request.body == NO_BODY
-        self.request_trailers: HeaderList = []
+        self.request_trailers: HeaderList = NO_TRAILERS
         self.trace: Trace | None = None
         self.lines = b""
         """What the router adds to the request's head, but for the endpoint's own lines."""
@@ -139,8 +139,8 @@ class Exchange:
         self.router_error = ""
         self.bytes_in = 0
         self.bytes_out = 0
-        self.forwarded_for: bytes | None = None
-        self.forwarded_proto: bytes | None = None
+        self.meaning: Meaning | None = None
+        """What its header lines mean, once it has got as far as to a pool."""
         self.responding = False
         """A final response head went to the client."""
         self.waits_since = 0.0
@@ -201,27 +201,23 @@ class Exchange:
         plane = self.plane
         request = self.request
         settings = plane.settings
-        noted = request.noted
+        meaning = request.meaning
+        if meaning is None or meaning.settings is not settings:
+            meaning = request.meaning = Meaning(plane, self.frontend, request)
         if plane.tracing is not None:
-            self.trace = plane.tracing.trace(noted, self.request_id)
+            self.trace = plane.tracing.trace(request.noted, self.request_id)
             self.request_id = self.trace.request_id
-        if noted.get(b"user-agent") == plane.health_agent:
-            self._answer(errors.health_answer(plane.health.healthy))
-            return
-        if request.target == b"*":
-            self._answer(errors.options_answer())
-            return
-        host = request.host
-        if not host or host == self.client:
-            self.refuse(errors.EMPTY_HOST)
+        if (request.target == b"*" or meaning.special) and self._answered_here():
             return
         if settings.per_request_metrics:
             began = perf_counter_ns()
-            pool = plane.table.lookup(host, request.target)
-            plane.looked_up(perf_counter_ns() - began)
+            pool = plane.table.lookup(request.host, request.target)
+            took = perf_counter_ns() - began
+            plane.lookup_ns += took
+            plane.lookups[took // LOOKUP_STEP if took < LOOKUP_LONG else LOOKUP_STEPS] += 1
         else:
-            pool = plane.table.lookup(host, request.target)
-        if APP_INSTANCE in noted or PROCESS_INSTANCE in noted:
+            pool = plane.table.lookup(request.host, request.target)
+        if meaning.special:
             pool = self._only_instance(pool)
             if self._finished:
                 return
@@ -236,52 +232,70 @@ class Exchange:
         if not pool.endpoints:
             self.refuse(errors.NO_ENDPOINTS)
             return
-        returned = False
-        services = plane.route_services
-        if pool.route_services or (services is not None and SIGNATURE in noted):
-            if services is None:
-                # What stands before the app by its owner's will is never gone around.
-                self.refuse(errors.ROUTE_SERVICE_UNSUPPORTED)
+        if pool.route_services or meaning.signed:
+            entered = self._enter(pool)
+            if entered is None:
                 return
-            found = services.enter(self, pool)
-            if found is None:
-                return
-            pool, returned = found
+            pool, meaning = entered
             request = self.request
-            noted = request.noted
         self.pool = pool
-        sent = noted.get(b"x-forwarded-for")
-        xff = self.forwarded_for = b"%b, %b" % (sent, self.client) if sent else self.client
-        proto = (noted.get(b"x-forwarded-proto") if returned else None) or forwarded_proto(
-            noted.get(b"x-forwarded-proto"), self.frontend.secure, settings
-        )
-        self.forwarded_proto = proto
-        self.lines = b"".join(
-            (
-                b"X-Forwarded-For: ",
-                xff,
-                b"\r\nX-Forwarded-Proto: ",
-                proto,
-                b"\r\nX-Request-Start: ",
-                noted.get(b"x-request-start") or b"%d" % (self.received // 1_000_000),
-                b"\r\nX-Vcap-Request-Id: ",
+        self.meaning = meaning
+        if self.service is None:
+            self.sticky = meaning.sticky
+        if meaning.started:
+            self.lines = b"%b\r\nX-Vcap-Request-Id: %b%b" % (meaning.before_id, self.request_id, meaning.after_id)
+        else:
+            self.lines = b"%b%d\r\nX-Vcap-Request-Id: %b%b" % (
+                meaning.before_id,
+                self.received // 1_000_000,
                 self.request_id,
-                b"\r\n",
-                plane.client_cert_line(noted, self.frontend, returned) if plane.client_cert_mode else b"",
+                meaning.after_id,
             )
-        )
         if self.trace is not None:
             self.lines += self.trace.lines
+        if meaning.rare:
+            self._heed(request)
+        self.dispatched = time_ns()
+        self._next_attempt(None)
+
+    def _answered_here(self) -> bool:
+        """Answer the request if no app is asked: a health check, or no host that could be routed by."""
+        request, plane = self.request, self.plane
+        if plane.health_agent is not None and request.noted.get(b"user-agent") == plane.health_agent:
+            self._answer(errors.health_answer(plane.health.healthy))
+        elif request.target == b"*":
+            self._answer(errors.options_answer())
+        elif not request.host or request.host == self.client:
+            self.refuse(errors.EMPTY_HOST)
+        else:
+            return False
+        return True
+
+    def _enter(self, pool: Pool) -> tuple[Pool, Meaning] | None:
+        """Where a request that a route service sent, or shall get, goes on to; None: it has been answered."""
+        plane = self.plane
+        services = plane.route_services
+        if services is None:
+            if not pool.route_services:
+                return pool, self.request.meaning
+            # What stands before the app by its owner's will is never gone around.
+            self.refuse(errors.ROUTE_SERVICE_UNSUPPORTED)
+            return None
+        found = services.enter(self, pool)
+        if found is None:
+            return None
+        pool, returned = found
+        return pool, Meaning(plane, self.frontend, self.request, returned)
+
+    def _heed(self, request: RequestHead) -> None:
+        """What only some requests bring: trailers to come, a wish for another protocol."""
+        plane, noted = self.plane, request.noted
         if b"trailer" in noted and request.body == CHUNKED:
             self.lines += b"Trailer: %b\r\n" % noted[b"trailer"]
         if b"upgrade" in request.options and self.request_done:
             token = noted.get(b"upgrade", b"").lower()
             if token in plane.upgrades:  # else the request goes on without (RFC 9110 §7.8)
                 self.upgrade = token
-        if b"cookie" in noted and self.service is None:
-            self.sticky = plane.sticky.wish(noted[b"cookie"], request.header)
-        self.dispatched = time_ns()
-        self._next_attempt(None)
 
     def _only_instance(self, pool: Pool | None) -> Pool | None:
         """The part of the pool that an instance header asks for (contract §3.5), or an answer that there is none."""
@@ -641,28 +655,34 @@ class Exchange:
             self.plane.route_service_answered(self.service, head)
         self.responding = True
         self.head_at = time_ns()
-        if self.plane.notes_local_address and self.backend is not None:
-            self.local_address = self.backend.local
         self._replay = None
         self.continue_by = 0.0
         self.status = head.status
-        lines = b"" if b"x-vcap-request-id" in head.noted else b"X-Vcap-Request-Id: %b\r\n" % self.request_id
-        trace_key = self.plane.trace_key
-        if trace_key and self.request.noted.get(b"x-vcap-trace") == trace_key:
-            assert self.endpoint is not None
-            lines += self.plane.trace_lines(self.endpoint)
-        if self.sticky is not None or b"set-cookie" in head.noted or self.plane.sticky.negotiate:
-            lines += self._sticky_line(head)
-        if b"trailer" in head.noted and head.body == CHUNKED and self.takes_trailers:
-            lines += b"Trailer: %b\r\n" % head.noted[b"trailer"]
-        if self.plane.rewrite is not None:
-            lines = self.plane.rewrite.lines(lines)
+        if head.plain and self.sticky is None and self.plane.plain_answers:
+            lines = b"X-Vcap-Request-Id: %b\r\n" % self.request_id
+        else:
+            lines = self._answer_lines(head)
         if head.body == NO_BODY:
             data = b""
         self.bytes_out = len(data)
         self.frontend.send_head(head, lines, data)
         if complete:
-            self.response_complete([])
+            self.response_complete(NO_TRAILERS)
+
+    def _answer_lines(self, head: ResponseHead) -> bytes:
+        """What the router adds to the response's head (contract §5.5)."""
+        plane, noted = self.plane, head.noted
+        assert self.endpoint is not None
+        if plane.notes_local_address and self.backend is not None:
+            self.local_address = self.backend.local
+        lines = b"" if b"x-vcap-request-id" in noted else b"X-Vcap-Request-Id: %b\r\n" % self.request_id
+        if plane.trace_key and self.request.noted.get(b"x-vcap-trace") == plane.trace_key:
+            lines += plane.trace_lines(self.endpoint)
+        if self.sticky is not None or b"set-cookie" in noted or plane.sticky.negotiate:
+            lines += self._sticky_line(head)
+        if b"trailer" in noted and head.body == CHUNKED and self.takes_trailers:
+            lines += b"Trailer: %b\r\n" % noted[b"trailer"]
+        return lines if plane.rewrite is None else plane.rewrite.lines(lines)
 
     def _passes(self, status: int, complete: bool) -> bool:
         """Tell the judge what was answered. False: it was a trial that went badly, and the client shall not know."""
@@ -705,7 +725,7 @@ class Exchange:
         self._finished = True
         self.plane.account(self)
         if trailers and not self.takes_trailers:
-            trailers = []
+            trailers = NO_TRAILERS
         self.frontend.finish(trailers)
 
     def backend_full(self) -> None:

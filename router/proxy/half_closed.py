@@ -60,6 +60,7 @@ class HalfClosed:
         if self._epoll is not None:
             self._loop.remove_reader(self._epoll.fileno())
             self._epoll.close()
+            self._clients.clear()
 
 
 class Ended:

@@ -45,7 +45,7 @@ from router.messages import (
 )
 from router.observe import access_log
 from router.observe.access_log import AccessLog, redacted
-from router.observe.accounts import LOOKUP_STEP, LOOKUP_STEPS, MAX_FAILURES, Account, kind_of
+from router.observe.accounts import LOOKUP_STEPS, MAX_FAILURES, Account, kind_of
 from router.observe.counters import COUNT, RESPONSE_CLASSES, Counter
 from router.observe.histogram import BACKEND, BACKEND_CELLS, DIAL, FAST, ROUTER, ROUTER_CELLS, TOTAL_CELLS, bucket
 from router.observe.log import Log
@@ -123,8 +123,9 @@ class Plane:
         """Endpoints with an account."""
         self._reasons: dict[str, int] = defaultdict(int)
         self._failures: list[FailedRequest] = []
-        self._lookups = [0] * (LOOKUP_STEPS + 1)
-        self._lookup_ns = 0
+        self.lookups = [0] * (LOOKUP_STEPS + 1)
+        """Look-ups of a route by their time, in steps of `LOOKUP_STEP`."""
+        self.lookup_ns = 0
         self._strategies: dict[str, StrategyMaker] = {}
         self._broken: set[str] = set()
         self.watch = Watch(self.loads, lambda key: self.table.pools.get(key), self._tell)
@@ -196,6 +197,10 @@ class Plane:
                 self._renew_certificates(self.front_door, settings.front_tls)
         self._configure_route_services(settings)
         self._open_access_log(settings)
+        self.plain_answers = not (
+            self.trace_key or self.rewrite is not None or self.sticky.negotiate or self.notes_local_address
+        )
+        """No setting bears on the header lines that the router adds to responses."""
 
     def _configure_route_services(self, settings: WorkerSettings) -> None:
         wanted = settings.route_services
@@ -310,9 +315,9 @@ class Plane:
 
     def choose(self, pool: Pool, request: Exchange) -> Endpoint | None:
         """The endpoint for an attempt (contract §4): who is asked for by cookie, else who the strategy picks."""
-        request.picked_from = None
-        if request.sticky is not None:
-            wish = request.sticky
+        wish = request.sticky
+        if wish is not None:
+            request.picked_from = None
             endpoint = pool.instance(wish.id) if request.attempt == 1 or wish.must else None
             if endpoint is not None and not endpoint.overloaded and (wish.must or not endpoint.judged):
                 return endpoint
@@ -320,18 +325,26 @@ class Plane:
                 return None
         if request.attempt == 1:
             if pool.ward is not None and request.fit_for_trial and (endpoint := self.watch.trial(pool)) is not None:
+                request.picked_from = None
                 request.trial = True
                 return endpoint
             if self.locality is not None:
                 pool = self.locality.narrowed(pool)
-        picked = self._pick(pool, request)
+        try:
+            picked: Endpoint | None = pool.strategy.pick(pool, request)
+        except Exception as error:
+            picked = self.pick_instead(pool, request, error)
         request.picked_from = pool
         if picked is not None and picked.warm_since:
-            instead = warmed(pool, picked, lambda: self._pick(pool, request))
-            if instead is not picked:
-                request.picked_from = None  # which must not be settled back
-            return instead
+            return self._warmed(pool, picked, request)
         return picked
+
+    def _warmed(self, pool: Pool, picked: Endpoint, request: Exchange) -> Endpoint:
+        """The endpoint picked has just come: it, or for a share of the requests another."""
+        instead = warmed(pool, picked, lambda: self._pick(pool, request))
+        if instead is not picked:
+            request.picked_from = None  # which must not be settled back
+        return instead
 
     def choose_besides(self, pool: Pool, request: Exchange, endpoint: Endpoint) -> Endpoint | None:
         """As `choose`, another than `endpoint`; None when no other is available."""
@@ -515,10 +528,8 @@ class Plane:
         ended = time_ns()
         endpoint = exchange.endpoint
         if endpoint is not None:
-            slot = RESPONSE_CLASSES[exchange.status]
-            self.counters[slot] += 1
             account = endpoint.account or self._open_account(endpoint)
-            account.classes[slot - _FIRST_CLASS] += 1
+            account.classes[RESPONSE_CLASSES[exchange.status]] += 1
             try:
                 account.clients[exchange.client] += 1
             except KeyError:
@@ -539,10 +550,10 @@ class Plane:
                     took -= exchange.dialled
                 took //= 1000
                 cells[BACKEND_CELLS[took] if 0 <= took < FAST else BACKEND + bucket(took)] += 1
-        if exchange.upgrade and exchange.status != 101:
-            self.counters[Counter.UPGRADE_FAILURES] += 1
         if exchange.router_error:
             self._account_failure(exchange, ended)
+        if exchange.upgrade and exchange.status != 101:
+            self.counters[Counter.UPGRADE_FAILURES] += 1
         if b";" in exchange.request.target and not exchange.router_error:
             # Contract §5.6: seen in the access log only, where nothing worse is to be said.
             self.log.warn("deprecated-semicolon-params", vcap_request_id=exchange.request_id.decode())
@@ -586,11 +597,6 @@ class Plane:
             )
         )
 
-    def looked_up(self, ns: int) -> None:
-        """A route was looked up in this time."""
-        self._lookups[0 if ns < LOOKUP_STEP else min(ns // LOOKUP_STEP, LOOKUP_STEPS)] += 1
-        self._lookup_ns += ns
-
     def reopen_log(self) -> None:
         """The access log's file may have been moved away."""
         if self.access_log is not None:
@@ -603,24 +609,27 @@ class Plane:
                 self._open_account(endpoint)
         if self.access_log is not None:
             self._note_log_lines(self.access_log)
+        endpoints = [self._close_account(endpoint) for endpoint in self._active]
         stats = Stats(
             counters=list(self.counters),
-            endpoints=[self._close_account(endpoint) for endpoint in self._active],
+            endpoints=endpoints,
             reasons=self._reasons,
             failures=self._failures,
-            lookups=self._lookups,
-            lookup_ns=self._lookup_ns,
+            lookups=self.lookups,
+            lookup_ns=self.lookup_ns,
             in_flight=sum(frontend.in_flight for frontend in self.frontends) + len(self.tunnels),
             connections=len(self.frontends) + len(self.tunnels),
             backends=len(self.backends),
         )
         self._active, self._failures, self._reasons = [], [], defaultdict(int)
-        self._lookups, self._lookup_ns = [0] * (LOOKUP_STEPS + 1), 0
+        self.lookups, self.lookup_ns = [0] * (LOOKUP_STEPS + 1), 0
         return stats
 
     def _close_account(self, endpoint: Endpoint) -> EndpointStats:
         account: Account = endpoint.account
         endpoint.account = None
+        for number, count in enumerate(account.classes, _FIRST_CLASS):
+            self.counters[number] += count
         return account.report(endpoint.spec, endpoint.state, endpoint.failed_for)
 
 

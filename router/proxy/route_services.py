@@ -319,6 +319,7 @@ def _without(request: RequestHead, names: frozenset[bytes]) -> RequestHead:
     """The request less these headers, as an object of its own."""
     other = request.like(request.target, request.method, request.size)
     other.headers = [header for header in request.headers if header[0].lower() not in names]
+    other.meaning = None
     other.text = header_text(other.headers)
     other.noted = {name: value for name, value in request.noted.items() if name not in names}
     return other

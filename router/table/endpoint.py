@@ -182,8 +182,9 @@ class Endpoint:
     @property
     def available(self) -> bool:
         """May be picked: neither out of use nor overloaded."""
-        limited = self.max_conns or self.loads.max_conns
-        return not (self.failed_at and self.failed) and not (limited and self.overloaded)
+        if self.failed_at and self.failed:
+            return False
+        return not (self.max_conns or self.loads.max_conns) or not self.overloaded
 
     def succeed(self, old: Endpoint) -> None:
         """Take the place of `old` after a changed registration of the same address.

@@ -5,11 +5,11 @@ Every refusal is asked of the whole data plane: the client gets the status and `
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
-from router.http.message import CHUNKED, NO_BODY
+from router.http.message import CHUNKED, NO_BODY, BadMessage
 from router.http.request import Recent, RequestHead, RequestParser
 from router.proxy.frontend_h1 import FORGET_AFTER
 from tests.support.memory import MemoryPlane, through
@@ -231,6 +231,28 @@ def test_what_came_before_changes_nothing(before: bytes, message: bytes) -> None
     parser.parse_next(before, recent)
     parser.parse_next(before, recent)
     assert same(parser.parse_next(message, recent), RequestParser().parse(message))
+
+
+def told(parse: Callable[[], RequestHead]) -> object:
+    """What is read, or the refusal."""
+    try:
+        read = parse()
+    except BadMessage as bad:
+        return bad.status
+    return [getattr(read, name) for name in RequestHead.__slots__]
+
+
+@pytest.mark.parametrize(
+    "line", [b"GET /a%bb", b"GET %b/a", b"GE%bT /a", b"GET%b /a", b"GET /%b", b"%b", b"POST /a?%b"]
+)
+def test_any_octet_in_a_request_line_is_read_alike_by_memory(line: bytes) -> None:
+    for octet in range(256):
+        parser, recent = RequestParser(), Recent()
+        parser.parse_next(get(b"/"), recent)
+        message = head(b"", line % bytes((octet,)) + b" HTTP/1.1")
+        assert told(lambda m=message, p=parser, r=recent: p.parse_next(m, r)) == told(
+            lambda m=message: RequestParser().parse(m)
+        ), message
 
 
 @pytest.mark.parametrize(("rfc", "status", "message"), REFUSED, ids=lambda value: repr(value)[:60])

@@ -24,6 +24,14 @@ async def test_a_client_that_asks_for_json_gets_it_and_others_the_template() -> 
         assert (b"Content-Length: 12\r\n" in head, body) == (True, b"")
 
 
+async def test_without_an_agent_for_health_checks_nothing_is_taken_for_one() -> None:
+    async with serving(answering(OK), healthcheck_user_agent="") as (bench, _):
+        client = await bench.client()
+        await client.send(b"GET / HTTP/1.1\r\nHost: app.test\r\n\r\n")
+        status, _, _ = await client.response(b"GET")
+        assert status == 200
+
+
 async def test_traces_reach_backend_response_and_log(tmp_path: Path) -> None:
     heads: list[bytes] = []
     log = tmp_path / "access.log"
