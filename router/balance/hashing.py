@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from copy import copy, deepcopy
+from typing import Any, Self
 
 from router.balance.counted import Stretch
 from router.balance.hash_source import hashed, source
@@ -64,6 +66,14 @@ class Hashing:
         """Requests in flight in the pool, when last looked at, and those picked since."""
         self._fresh = 0
         """How many looks may be done without."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Tables are replaced, never changed, so a copy shares them; one that is being filled it does without."""
+        other = copy(self)
+        other._default = deepcopy(self._default, memo)
+        if self._filling is not None:
+            other._filling = None if self._table else fill(self._wanted)
+        return other
 
     def pick(self, pool: Pool, request: Request) -> Endpoint | None:
         """The endpoint for the request's key, or the next one in the table that will do."""

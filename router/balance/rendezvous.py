@@ -11,6 +11,7 @@ from collections.abc import Callable
 from hashlib import blake2b
 from heapq import nlargest
 from math import log
+from typing import Any, Self
 
 from router.balance.counted import Stretch
 from router.balance.hash_source import hashed
@@ -39,6 +40,11 @@ class Rendezvous(Hashing):
         super().__init__(options, make_default)
         self._orders: dict[int, list[Endpoint]] = {}
         self._seeds: list[tuple[int, int, Endpoint]] = []
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        other = super().__deepcopy__(memo)
+        other._orders = dict(self._orders)
+        return other
 
     def pick(self, pool: Pool, request: Request) -> Endpoint | None:
         """The best endpoint for the request's key; the next best when that will not do, or has failed the request."""

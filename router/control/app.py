@@ -505,7 +505,11 @@ class Control:
         self.keeper.renew_settings()
 
     def _register(self, told: Registration, heard: float) -> Repeat | None:
-        return self.registry.register(told.spec, told.uris, heard)
+        before = self.registry.added
+        repeat = self.registry.register(told.spec, told.uris, heard)
+        if told.updated_at:
+            self.observing.registered(self.registry.added - before, told.updated_at)
+        return repeat
 
     def _unregister(self, told: Registration, heard: float) -> None:
         self.registry.unregister(told.spec.host, told.spec.port, told.uris, told.spec.isolation_segment, heard)

@@ -64,6 +64,8 @@ class Registry(Table):
         """(component, `added`, `updated` or `unmodified`) → URIs registered."""
         self.unregistrations: dict[str, int] = {}
         """Component → URIs unregistered."""
+        self.added = 0
+        """Endpoints that came to a route by a registration, since the start."""
 
     def reconfigure(self, settings: RegistrySettings) -> None:
         """Other settings, from now on; what is in the table stays as it is until it is registered again."""
@@ -110,6 +112,7 @@ class Registry(Table):
             if entry is not None and entry.endpoint.spec.source:
                 continue
             self._count(spec, "added" if entry is None else "updated")
+            self.added += entry is None
             if pool is None:
                 pool = self.new_pool(key, context_path(uri), ops)
             self.put(pool, entry, spec, address, self._revived(key, address, now), ops)

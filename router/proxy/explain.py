@@ -1,19 +1,19 @@
 """What would become of a request: the same exchange that serves requests, stopped where it would call a backend.
 
-Nothing is sent, counted or logged. The pool is a copy, strategy and endpoints too, so that a pick that turns a wheel or
-forgets a failure mark turns and forgets nothing in earnest; the next real request may be picked another endpoint.
+Nothing is sent, counted or logged. The pool and its strategy are copies, and what a pick does to endpoints is undone:
+wheels are turned and marks forgotten, but not in earnest. The next real request may be picked another endpoint.
 """
 
 from __future__ import annotations
 
-from copy import copy
+from copy import copy, deepcopy
 from typing import TYPE_CHECKING, Any, cast
 
 from router.http import errors
 from router.http.message import BadMessage
 from router.http.request import Recent, RequestHead
 from router.messages import Explain
-from router.proxy.attempts import Failure
+from router.proxy.attempts import NOTHING_TO_CHOOSE, Failure
 from router.proxy.exchange import Exchange
 
 if TYPE_CHECKING:
@@ -33,7 +33,8 @@ def explain(plane: Plane, question: Explain) -> dict[str, Any]:
     except BadMessage as bad:
         return {"answer": {"status": bad.status, "error": bad.reason}}
     exchange = _Explanation(plane, _Client(question.client, question.secure), request)
-    exchange.start()
+    with plane.unaccounted():
+        exchange.start()
     return exchange.report()
 
 
@@ -59,13 +60,22 @@ class _Explanation(Exchange):
         self._real: Pool | None = None
 
     def _next_attempt(self, last: Failure | None) -> None:
-        self._real = self.pool
-        assert self.pool is not None
-        self.pool = _copied(self.pool)
-        super()._next_attempt(last)
-
-    def _begin(self, endpoint: Endpoint) -> None:
+        self._real = pool = self.pool
+        assert pool is not None
+        self.attempt = 1
+        self.pool = _copied(pool, self.plane)
+        marks = [(endpoint, endpoint.failed_at, endpoint.warm_since) for endpoint in pool.endpoints]
+        self.endpoint = self.plane.choose(self.pool, self)
+        for endpoint, failed_at, warm_since in marks:
+            endpoint.failed_at, endpoint.warm_since = failed_at, warm_since
         self._finished = True
+        if self.endpoint is None:
+            if all(endpoint.overloaded for endpoint in pool.endpoints):
+                self.refuse(errors.CONNECTION_LIMIT)
+            else:
+                self._answer(errors.endpoint_failure(NOTHING_TO_CHOOSE.status, NOTHING_TO_CHOOSE.reason))
+        elif self.trial:
+            self.endpoint.record.trying = False  # no request follows that would end the trial
 
     def _answer(self, answer: errors.Answer) -> None:
         self._answered = answer
@@ -112,13 +122,15 @@ class _Explanation(Exchange):
             if self.service is not None:
                 report["picked_by"] = "the route service of the route"
             else:
-                report["picked_by"] = "its session cookie" if self._is_wished() else "the strategy"
+                report["picked_by"] = self._picked_by()
             report["headers"], report["headers_removed"] = self._headers(self.endpoint)
         return report
 
-    def _is_wished(self) -> bool:
+    def _picked_by(self) -> str:
         wish = self.sticky
-        return wish is not None and self.pool is not None and self.pool.instance(wish.id) is self.endpoint
+        if wish is not None and self.pool is not None and self.pool.instance(wish.id) is self.endpoint:
+            return "its session cookie"
+        return "a trial: it is out of use, and whether it is well is to be seen" if self.trial else "the strategy"
 
     def _about(self, endpoint: Endpoint) -> dict[str, Any]:
         spec = endpoint.spec
@@ -162,10 +174,14 @@ class _Explanation(Exchange):
         return lines, sorted(map(_text, gone))
 
 
-def _copied(pool: Pool) -> Pool:
+def _copied(pool: Pool, plane: Plane) -> Pool:
+    """The pool with a strategy that stands where the real one does; one that can't be copied begins anew."""
+    try:
+        strategy = deepcopy(pool.strategy, {id(plane): plane})
+    except Exception:  # a plug-in's may hold anything
+        strategy = plane.make_strategy(pool.algorithm, pool.options)
     other = copy(pool)
-    other.endpoints = [copy(endpoint) for endpoint in pool.endpoints]
-    other.use(copy(pool.strategy))
+    other.use(strategy)
     return other
 
 

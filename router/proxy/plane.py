@@ -11,6 +11,7 @@ import socket
 import ssl
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from itertools import islice
 from time import time_ns
 from typing import TYPE_CHECKING, Any
@@ -596,6 +597,15 @@ class Plane:
                 exchange.attempt,
             )
         )
+
+    @contextmanager
+    def unaccounted(self) -> Iterator[None]:
+        """What happens meanwhile leaves no trace in the figures."""
+        counters, lookups, lookup_ns = list(self.counters), list(self.lookups), self.lookup_ns
+        try:
+            yield
+        finally:
+            self.counters[:], self.lookups, self.lookup_ns = counters, lookups, lookup_ns
 
     def reopen_log(self) -> None:
         """The access log's file may have been moved away."""

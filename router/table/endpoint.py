@@ -111,6 +111,10 @@ class Endpoint:
         self.account: Any = None
         """What it did since the last report (`observe.accounts`), None = nothing."""
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Endpoint:
+        """There is only one of it, however often a strategy that knows it is copied (`proxy.explain`)."""
+        return self
+
     @property
     def head_lines(self) -> bytes:
         """The last lines of a request head: they tell a backend who it is (contract §5.3), then comes the empty line.

@@ -32,10 +32,14 @@ class Malformed(Exception):
 
 
 class Registration(NamedTuple):
-    """What a registry message says; `spec.stale_after` is as sent, 0 when it was not."""
+    """What a registry message says; `spec.stale_after` is as sent, 0 when it was not.
+
+    `updated_at` is when the platform changed the endpoint, unix nanoseconds; 0 when that was not said.
+    """
 
     spec: EndpointSpec
     uris: list[str]
+    updated_at: int = 0
 
 
 def read(payload: bytes) -> Registration | None:
@@ -49,7 +53,7 @@ def read(payload: bytes) -> Registration | None:
     port = _checked(message.port, "port", "port", _PORTS)
     tls_port = _checked(message.tls_port, "port", "tls_port", _PORTS)
     stale_after = _checked(message.stale_threshold_in_seconds, "type", "stale_threshold_in_seconds", _INT64)
-    _checked(message.endpoint_updated_at_ns, "type", "endpoint_updated_at_ns", _INT64)
+    updated_at = _checked(message.endpoint_updated_at_ns, "type", "endpoint_updated_at_ns", _INT64)
     service = message.route_service_url or ""
     if service and not service.startswith("https"):
         raise Malformed("route_service_url", "Unable to validate message. route_service_url must be https")
@@ -77,7 +81,7 @@ def read(payload: bytes) -> Registration | None:
         weight=weight,
         stale_after=stale_after,
     )
-    return Registration(spec, message.uris)
+    return Registration(spec, message.uris, updated_at)
 
 
 def _checked(value: int | None, kind: str, key: str, allowed: range) -> int:
