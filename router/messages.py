@@ -209,6 +209,8 @@ class FrontTls(msgspec.Struct, frozen=True):
     system_authorities: bool = True
     client_rules: tuple[tuple[SubjectKey, tuple[SubjectKey, ...]], ...] = ()
     """Issuer → subjects that are let in."""
+    ticket_secret: bytes = b""
+    """From which all workers derive the keys of their session tickets; empty = each has keys of its own."""
 
 
 class BackendTls(msgspec.Struct, frozen=True):

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import ssl
 import time
 from collections.abc import Callable, Sequence
@@ -70,6 +71,7 @@ from router.messages import (
     SpanRecord,
     Stats,
     TableOp,
+    WorkerSettings,
 )
 from router.observe.log import Log
 from router.observe.varz import TICK, Process
@@ -81,6 +83,8 @@ STATUS_INTERVAL = 10.0
 """Seconds between two status lines for systemd."""
 PAUSE_EVERY = 500
 """Endpoints looked at between two turns of the event loop."""
+TICKET_SECRET_LIFE = 43200.0
+"""Seconds after which workers seal session tickets anew."""
 BEGIN_TIMEOUT = 10.0
 """Seconds after which it is reported that no worker accepts connections, again and again."""
 
@@ -117,7 +121,8 @@ class Control:
         ip = local_ip(config.local_route)
         self.identity = Identity(config.index, ip, config.start_response_delay_interval, config.droplet_stale_threshold)
         check_strategy(config)
-        self.worker_settings = worker_settings(config, ip)
+        self._ticket_secret = secrets.token_bytes(32)
+        self.worker_settings = self._sealed(worker_settings(config, ip))
         self._spans_to = export(config, self.identity.id, ip)
         self.notifier = Notifier()
         self._bus_up = asyncio.Event()
@@ -188,7 +193,7 @@ class Control:
             raise StartError(f"{keys}: can't change by a reload; `router upgrade` puts it in force without a loss")
         self.notifier.reloading()
         certificates = Certificates(config, self.log, self._certificates_renewed)
-        settings = worker_settings(config, self.identity.ip)
+        settings = self._sealed(worker_settings(config, self.identity.ip))
         check_strategy(config)
         spans = export(config, self.identity.id, self.identity.ip)
         same_bus = (self.config.nats, self.config.nats_client_ping_interval) == (
@@ -288,6 +293,8 @@ class Control:
         self._repeat(TICK, self.figures.tick)
         self._repeat(config.publish_load_interval, self.observing.publish_load)
         self._repeat(LOOK_INTERVAL, lambda: self.certificates.check())
+        if self.worker_settings.front_tls is not None:
+            self._repeat(TICKET_SECRET_LIFE, self._change_ticket_secret)
         self._repeat(self.notifier.watchdog_interval, self.notifier.alive)
         self._repeat(STATUS_INTERVAL, lambda: self.notifier.status(self._status_line()))
         self._repeat(config.prune_stale_droplets_interval, self._prune)
@@ -497,11 +504,26 @@ class Control:
             self.health.bus_lost()
 
     def _certificates_renewed(self, tls: Tls) -> None:
-        self.worker_settings = msgspec.structs.replace(
-            self.worker_settings, front_tls=tls.front, backend_tls=tls.back, route_services=tls.services
+        self.worker_settings = self._sealed(
+            msgspec.structs.replace(
+                self.worker_settings, front_tls=tls.front, backend_tls=tls.back, route_services=tls.services
+            )
         )
         if self._status_context is not None and tls.status is not None:
             load_pair(self._status_context, tls.status)
+        self.keeper.renew_settings()
+
+    def _sealed(self, settings: WorkerSettings) -> WorkerSettings:
+        """With the secret that all workers seal session tickets with."""
+        if settings.front_tls is None:
+            return settings
+        front = msgspec.structs.replace(settings.front_tls, ticket_secret=self._ticket_secret)
+        return msgspec.structs.replace(settings, front_tls=front)
+
+    def _change_ticket_secret(self) -> None:
+        """Who finds it out can open no older tickets, nor what was said in the sessions of TLS 1.2 that they resume."""
+        self._ticket_secret = secrets.token_bytes(32)
+        self.worker_settings = self._sealed(self.worker_settings)
         self.keeper.renew_settings()
 
     def _register(self, told: Registration, heard: float) -> Repeat | None:

@@ -1,7 +1,8 @@
 """TLS as a worker speaks it: contexts made of PEM text, which certificate answers which name, who is let in.
 
 - OpenSSL takes keys from files only, so PEM goes through an anonymous file in memory, never to disk.
-- The listener keeps one context for ever: session tickets are sealed with its keys. The certificate is chosen anew in
+- The listener keeps one context for ever: session tickets are sealed with its keys, the same in all workers
+  (`tickets`). The certificate is chosen anew in
   every handshake, by the name that the client asks for, from the contexts of the certificates in force. So
   certificates change without touching a connection.
 - What can go wrong with a backend's TLS is a row in `attempts.tls_failure`.
@@ -49,6 +50,18 @@ class FrontDoor:
             for name in certificate.names:
                 named[name] = context
         self._named, self._default, self.rules = named, contexts[0], settings.client_rules
+        if settings.ticket_secret:
+            from router.proxy.tickets import share_tickets  # needs ctypes
+
+            # A client's certificate is not looked at again when a session is resumed, so other rules mean other keys.
+            share_tickets(
+                self.context,
+                settings.ticket_secret,
+                settings.client_certificates,
+                settings.client_authorities,
+                settings.system_authorities,
+                settings.client_rules,
+            )
 
     def _make(self, settings: FrontTls, certificate: Certificate) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
