@@ -10,7 +10,7 @@ INSTALLED := $(VENV)/.installed
 EXTRAS := dev,embedded
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test fuzz lint bench bench-control cluster chaos rolling soak clean
+.PHONY: help demo run test fuzz lint bench bench-control cluster chaos rolling soak exact clean
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -50,6 +50,9 @@ soak: $(INSTALLED) ## A router under mixed traffic for long, with a plot of its 
 
 rolling: $(INSTALLED) ## Reload, replaced workers, upgrade, drain, 20 times each under load behind nginx: what is lost
 	@$(BIN)/python -m bench.rolling $(ARGS)
+
+exact: $(INSTALLED) ## Access log and metrics against 100,000 known requests, workers killed meanwhile
+	@$(BIN)/python -m bench.exact $(ARGS)
 
 clean: ## Remove .venv and all caches
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info

@@ -51,7 +51,9 @@ def running(directory: Path, sizes: Iterable[int], cores: Cores) -> Iterator[int
 
 
 @contextmanager
-def process(directory: Path, sizes: Iterable[int], cores: Cores) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+def process(
+    directory: Path, sizes: Iterable[int], cores: Cores, connections: int = 4096
+) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
     """As `running`; gives the process as well, which leads a group of its own."""
     files = directory / "bytes"
     files.mkdir(parents=True)
@@ -62,6 +64,6 @@ def process(directory: Path, sizes: Iterable[int], cores: Cores) -> Iterator[tup
     small = SMALL_BODY.decode().replace("\n", "\\n")
     text = SERVER.format(port=port, small=small, seen=seen, root=directory)
     output = directory / "backend.out"
-    with server(nginx.command(directory, text), cores.load, output) as started:
+    with server(nginx.command(directory, text, connections), cores.load, output) as started:
         wait_until_serving(started, port, HOST, output)
         yield started, port

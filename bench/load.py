@@ -4,6 +4,7 @@ import json
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from .errors import BenchError, find
 from .processes import pinned
@@ -45,10 +46,29 @@ def run(scenario: Scenario, port: int, seconds: int, cores: frozenset[int]) -> L
         scenario.method,
         str(scenario.body_bytes),
     ]
+    return Load(**_last_line(argv, seconds, cores))
+
+
+def script(path: Path, port: int, seconds: int, cores: frozenset[int], *, connections: int) -> dict[str, float]:
+    """Send what a Lua script has to send; gives the object that it prints at the end."""
+    argv = [
+        wrk(),
+        "--threads=1",
+        f"--connections={connections}",
+        f"--duration={seconds}s",
+        "--timeout=10s",
+        f"--script={path}",
+        f"http://127.0.0.1:{port}/",
+    ]
+    return _last_line(argv, seconds, cores)
+
+
+def _last_line(argv: list[str], seconds: int, cores: frozenset[int]) -> dict[str, Any]:
     try:
         finished = subprocess.run(pinned(argv, cores), capture_output=True, text=True, timeout=seconds + GRACE_SECONDS)
     except subprocess.TimeoutExpired:
         raise BenchError(f"wrk did not end {GRACE_SECONDS} s after its {seconds} s") from None
     if finished.returncode != 0:
         raise BenchError(f"wrk failed: {(finished.stderr or finished.stdout).strip()}")
-    return Load(**json.loads(finished.stdout.splitlines()[-1]))
+    found: dict[str, Any] = json.loads(finished.stdout.splitlines()[-1])
+    return found

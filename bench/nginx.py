@@ -11,10 +11,10 @@ MAIN = """\
 daemon off;
 user {user} {group};
 worker_processes 1;
-worker_rlimit_nofile 8192;
+worker_rlimit_nofile {files};
 pid {directory}/nginx.pid;
 error_log stderr warn;
-events {{ worker_connections 4096; }}
+events {{ worker_connections {connections}; }}
 http {{
   client_body_temp_path {directory}/body;
   proxy_temp_path {directory}/proxy;
@@ -26,11 +26,14 @@ http {{
 """
 
 
-def command(directory: Path, http: str) -> list[str]:
+def command(directory: Path, http: str, connections: int = 4096) -> list[str]:
     """Write a configuration around the http block and give the command line that runs it."""
     program = find("nginx", "apt-get install nginx")
     user = pwd.getpwuid(os.geteuid()).pw_name
     group = grp.getgrgid(os.getegid()).gr_name
     path = directory / "nginx.conf"
-    path.write_text(MAIN.format(directory=directory, user=user, group=group, http=http))
+    text = MAIN.format(
+        directory=directory, user=user, group=group, http=http, connections=connections, files=connections * 2
+    )
+    path.write_text(text)
     return [program, "-e", "stderr", "-p", str(directory), "-c", str(path)]

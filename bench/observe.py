@@ -1,14 +1,11 @@
-"""`python -m bench.observe`: what it costs to see everything, and whether what is seen is true.
+"""`python -m bench.observe`: what it costs to see everything. Is it true: `bench.exact`; many apps: `bench.apps`.
 
 - Overhead: CPU per request of the router with nothing written down (no access log, no histograms, accounting patched
   out) and with all of it (access log with every field, all histograms, a scrape and a dashboard's stream each second),
   in turn, several times.
-- Exactness: 100,000 requests of known kinds through two workers; log and metrics must say exactly that.
-- Scrape: how long one takes with 10,000 apps.
 """
 
 import argparse
-import asyncio
 import base64
 import http.client
 import json
@@ -16,13 +13,12 @@ import statistics
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from . import backend, counts
+from . import backend
 from .errors import BenchError
 from .measure import Run, measure
 from .processes import Cores, free_port, server, wait_until_serving
@@ -30,7 +26,6 @@ from .proxies.base import Place
 from .proxies.router import ROOT, RunningRouter, config
 from .scenarios import HOST, SCENARIOS
 
-SCRAPE_APPS = 10_000
 NOTHING = """\
 import sys
 if any("worker" in word for word in sys.orig_argv):
@@ -43,6 +38,8 @@ if any("worker" in word for word in sys.orig_argv):
     Plane.account = account
 """
 """A `sitecustomize.py` for workers: no accounting at all, which no configuration gives."""
+BASIC = {"Authorization": f"Basic {base64.b64encode(b'bench:bench').decode()}"}
+"""Who may look at the status server."""
 FIELDS = [
     "backend_time",
     "dial_time",
@@ -93,14 +90,13 @@ class Watcher(threading.Thread):
         self.scrapes = 0
 
     def run(self) -> None:
-        headers = {"Authorization": f"Basic {base64.b64encode(b'bench:bench').decode()}"}
         stream = http.client.HTTPConnection("127.0.0.1", self._port, timeout=10)
-        stream.request("GET", "/api/stream", headers=headers)
+        stream.request("GET", "/api/stream", headers=BASIC)
         events = stream.getresponse()
         while not self._done.wait(0.5):
             events.read1(1 << 20)
             scrape = http.client.HTTPConnection("127.0.0.1", self._port, timeout=10)
-            scrape.request("GET", "/metrics", headers=headers)
+            scrape.request("GET", "/metrics", headers=BASIC)
             self.scrapes += len(scrape.getresponse().read()) > 0
             scrape.close()
         stream.close()
@@ -149,107 +145,13 @@ def _control(run: Run) -> str:
     return f"control {run.control_cpu.total / run.load.seconds * 100:4.1f} % of a core"
 
 
-async def exactness(total: int) -> None:
-    """Send requests of known kinds through two workers; print what log and metrics have wrong."""
-    cores = Cores.of_this_machine()
-    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        async with counts.backend() as behind:
-            place = Place(Path(folder), free_port(), behind, cores)
-            ports = {"one": behind, "two": behind, "dead": free_port()}
-            routes = [
-                {"name": app, "uris": [f"{app}.test"], "endpoints": [{"host": "127.0.0.1", "port": port, "app": app}]}
-                for app, port in ports.items()
-            ]
-            made = settings(place, routes, everything=True, workers=2)
-            made["backends"] = {"max_attempts": 1}
-            made["logging"]["level"] = "fatal"
-            path, output = place.directory / "router.yml", place.directory / "router.out"
-            path.write_text(json.dumps(made))
-            argv = [sys.executable, "-m", "router.cli.main", "-c", str(path)]
-            with server(argv, cores.proxy | cores.load, output, {"PYTHONPATH": str(ROOT)}):
-                await _until_ready(made["status"]["port"])
-                began = time.monotonic()
-                await counts.send(place.port, total)
-                took = time.monotonic() - began
-
-                async def wrong() -> list[str]:
-                    text = await asyncio.to_thread(_get, made["status"]["port"], "/metrics")
-                    return counts.wrong_in_log(place.directory / "access.log", total) + counts.wrong_in_metrics(
-                        text, total
-                    )
-
-                found = await counts.settled(wrong)
-    print(
-        f"{total} requests of {len(counts.KINDS)} kinds through 2 workers in {took:.0f} s: {len(found)} figures wrong"
-    )
-    for line in found:
-        print(f"  {line}")
-    if found:
-        raise BenchError("log or metrics are not exact")
-
-
-async def _until_ready(port: int) -> None:
-    for _ in range(200):
-        try:
-            if await asyncio.to_thread(_get, port, "/health"):
-                return
-        except OSError:
-            pass
-        await asyncio.sleep(0.1)
-    raise BenchError("the router does not become healthy")
-
-
-def _get(port: int, path: str) -> str:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-    connection.request("GET", path, headers={"Authorization": f"Basic {base64.b64encode(b'bench:bench').decode()}"})
-    response = connection.getresponse()
-    text = response.read().decode()
-    connection.close()
-    return text if response.status == 200 else ""
-
-
-def scrape() -> None:
-    """Print how long a scrape takes with 10,000 apps, with the default cap and without."""
-    from router.messages import EndpointSpec, EndpointStats
-    from router.observe.metrics import Gauges, render, snapshot
-    from router.observe.varz import Figures
-
-    gauges = Gauges(SCRAPE_APPS, SCRAPE_APPS, 0, 2, True, True, 0, 0, {}, {}, 0)
-    for cap in (1000, SCRAPE_APPS):
-        figures = Figures()
-        figures.apps.max_named = cap
-        for number in range(SCRAPE_APPS):
-            spec = EndpointSpec("10.0.0.1", 1 + number, app=f"0b2e4e9c-7d3f-4f53-9f0e-{number:012}")
-            cells = {1000 + cell: 3 for cell in range(12)}
-            figures.apps.received([EndpointStats(spec, [30, 0, 4, 2, 0], cells, 10, 10, 0, "", "in", "", 0.0)])
-        took, held = [], []
-        for _ in range(5):
-            began = time.perf_counter()
-            taken = snapshot(figures, gauges, max_endpoints=2000, per_request=True)
-            held.append(time.perf_counter() - began)
-            text = render(taken)
-            took.append(time.perf_counter() - began)
-        print(
-            f"scrape with {SCRAPE_APPS} apps, {cap} with series of their own: {statistics.median(took) * 1000:.0f} ms,"
-            f" {statistics.median(held) * 1000:.0f} ms of them on control's loop; {len(text) / 1e6:.1f} MB"
-        )
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.observe", description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=3)
-    parser.add_argument("--requests", type=int, default=100_000)
-    parser.add_argument("only", nargs="*", metavar="PART", help="overhead, exactness, scrape; all without one")
     given = parser.parse_args()
-    parts = given.only or ["overhead", "exactness", "scrape"]
     try:
-        if "scrape" in parts:
-            scrape()
-        if "overhead" in parts:
-            overhead(given.rounds, given.seconds)
-        if "exactness" in parts:
-            asyncio.run(exactness(given.requests))
+        overhead(given.rounds, given.seconds)
     except BenchError as error:
         raise SystemExit(f"bench.observe: {error}") from error
 

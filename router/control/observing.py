@@ -6,9 +6,12 @@ Here figures, dashboard, `/metrics` and the load feed are put together; each of 
 from __future__ import annotations
 
 import asyncio
+import os
 import ssl
+import threading
 import time
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
@@ -26,6 +29,8 @@ from router.observe.varz import Figures
 if TYPE_CHECKING:
     from router.control.app import Control
 
+RENDERING_NICENESS = 10
+"""Of the thread that makes the text of scrapes."""
 LAST_SPANS = 2.0
 """Seconds in which an exporter that ends may send what waits."""
 
@@ -53,21 +58,27 @@ class Observing:
         self.metrics_port = 0
         """The port of `/metrics` on 127.0.0.1, 0 without one."""
         self._rendering = asyncio.Lock()
+        self._renderer = ThreadPoolExecutor(1, "metrics", _give_way)
         self._exporter: Exporter | None = None
         self._exported = (0, 0)
         """By exporters of earlier settings: requests exported and lost."""
 
     async def metrics(self) -> bytes:
-        """The text of a scrape; made in another thread, one scrape at a time."""
+        """The text of a scrape; made in another thread of low priority, one scrape at a time."""
         async with self._rendering:
             config = self._control.config
-            taken = snapshot(
+            taking = snapshot(
                 self.figures,
                 self._gauges(),
                 max_endpoints=config.prometheus.max_endpoints,
                 per_request=config.per_request_metrics_reporting,
             )
-            return await asyncio.to_thread(render, taken)
+            while True:
+                try:
+                    next(taking)
+                except StopIteration as taken:
+                    return await asyncio.get_running_loop().run_in_executor(self._renderer, render, taken.value)
+                await asyncio.sleep(0)
 
     def health_changed(self, ops: Iterable[SetHealth]) -> None:
         """Active checks find endpoints unfit, or well again."""
@@ -175,6 +186,14 @@ class Observing:
         }
         for message in load_feed.messages(self.figures.apps, control.in_flight.total, about):
             control.bus.post(load_feed.SUBJECT, message)
+
+
+def _give_way() -> None:
+    """Nobody waits for this thread as clients wait for workers, with which it may share a core."""
+    try:
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), RENDERING_NICENESS)
+    except OSError:
+        pass  # where threads have no priority of their own, or it may not be changed
 
 
 class _About:

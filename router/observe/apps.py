@@ -50,6 +50,19 @@ def unpack_cells(parts: Iterable[bytes]) -> dict[int, int]:
     return found
 
 
+_TOTALS_END = histogram.TOTAL + (1 << histogram.KIND_SHIFT)
+
+
+def unpack_totals(parts: Iterable[bytes]) -> dict[int, int]:
+    """The sum of packed cells of the kind `TOTAL`."""
+    found: dict[int, int] = {}
+    for part in parts:
+        for cell, count in _iter_cells(part):
+            if cell < _TOTALS_END:
+                found[cell] = found[cell] + count if cell in found else count
+    return found
+
+
 class Out(NamedTuple):
     """Why a worker does not use an endpoint. Times are monotonic seconds: `until` it is tried again at the earliest."""
 

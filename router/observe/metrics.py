@@ -2,28 +2,31 @@
 
 What the router has beyond the contract is called `router_…`. Per-app and per-endpoint series are limited in number:
 the first apps with traffic have their own, later ones share the app `other`, so that every series only rises and a sum
-over apps is true. A scrape is two steps: `snapshot` quickly takes what is needed, on control's loop; `render` makes the
-text of it and may run in another thread.
+over apps is true. A scrape is two steps: `snapshot` takes what is needed, on control's loop, a slice at a time;
+`render` makes the text of it and may run in another thread.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
-from itertools import islice
+import re
+from collections.abc import Generator, Iterable, Iterator
+from functools import lru_cache
 from typing import Any, NamedTuple
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector, CollectorRegistry
 
 from router.observe import histogram
-from router.observe.apps import CLASSES, AppFigures, EndpointFigures, unpack_cells
+from router.observe.apps import CLASSES, AppFigures, EndpointFigures, unpack_totals
 from router.observe.counters import Counter
 from router.observe.histograms import OTHER, Bounded
 from router.observe.varz import Figures
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+_SLICE = 250
+"""Apps whose figures are taken in one turn of the loop."""
 QUANTILES = ((0.5, "0.5"), (0.9, "0.9"), (0.99, "0.99"))
 
 COUNTERS: tuple[tuple[str, Counter, str], ...] = (
@@ -97,8 +100,13 @@ class Snapshot(NamedTuple):
     gauges: Gauges
 
 
-def snapshot(figures: Figures, gauges: Gauges, *, max_endpoints: int, per_request: bool) -> Snapshot:
-    """Take the figures of now. Totals are lists that are replaced and never changed, so that only references move."""
+def snapshot(
+    figures: Figures, gauges: Gauges, *, max_endpoints: int, per_request: bool
+) -> Generator[None, None, Snapshot]:
+    """Take the figures of now, and give way now and then: a second is made of reports, not of one instant.
+
+    Totals are lists that are replaced and never changed, so that only references move.
+    """
     second = figures.apps.second
     shown = [app for app in figures.apps.all() if app.named]
     other = AppFigures(OTHER)
@@ -106,14 +114,21 @@ def snapshot(figures: Figures, gauges: Gauges, *, max_endpoints: int, per_reques
     for app in figures.apps.all():
         if not app.named:
             other.take_over(app)
-    apps = [
-        _AppRow(app.name, app.classes, app.bytes_in, app.bytes_out, app.failures, app.packed(second, 10))
-        for app in shown
-    ]
+    apps = []
+    for number, app in enumerate(shown):
+        apps.append(_AppRow(app.name, app.classes, app.bytes_in, app.bytes_out, app.failures, app.packed(second, 10)))
+        if number % _SLICE == _SLICE - 1:
+            yield
     if sum(other.classes):
         apps.append(_AppRow(OTHER, other.classes, other.bytes_in, other.bytes_out, other.failures, []))
-    every = ((app, address, each) for app in shown for address, each in app.endpoints.items())
-    endpoints = [_endpoint_row(app, address, each, second) for app, address, each in islice(every, max_endpoints)]
+    endpoints: list[_EndpointRow] = []
+    for number, app in enumerate(shown):
+        if len(endpoints) >= max_endpoints:
+            break
+        endpoints += [_endpoint_row(app, address, each, second) for address, each in app.endpoints.items()]
+        if number % _SLICE == _SLICE - 1:
+            yield
+    del endpoints[max_endpoints:]
     made = figures.histograms
     named = [
         (
@@ -163,7 +178,7 @@ def render(taken: Snapshot) -> bytes:
     """The text of a scrape (exposition format 0.0.4)."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Once(taken))
-    mass = "".join((*_apps_text(taken.apps), *_endpoints_text(taken.endpoints)))
+    mass = "".join((*_histograms_text(taken), *_apps_text(taken.apps), *_endpoints_text(taken.endpoints)))
     return _contract_names(generate_latest(registry)) + mass.encode("utf-8", "backslashreplace")
 
 
@@ -197,11 +212,6 @@ class _Once(Collector):
             ["reason"],
             _rows(taken.reasons),
         )
-        for name, text, label, members in taken.histograms:
-            family = HistogramMetricFamily(name, text, labels=[label] if label else [])
-            for value, each in members:
-                family.add_metric([value] if label else [], _buckets(each), each.total)
-            yield family
         yield from self._gauges()
 
     def _gauges(self) -> Iterator[Metric]:
@@ -234,6 +244,27 @@ class _Once(Collector):
             yield GaugeMetricFamily(name, text, value=value)
 
 
+def _histograms_text(taken: Snapshot) -> Iterator[str]:
+    """One of them may have 10,000 members: as `_apps_text`."""
+    for name, text, label, members in taken.histograms:
+        rows = []
+        for value, each in members:
+            labels = f"{label}={_quoted(value)}," if label else ""
+            seen = 0
+            for start, count in zip(_starts(each.bounds), each.counts, strict=True):
+                seen += count
+                rows.append(f"_bucket{{{labels}{start} {seen}")
+            labels = f"{{{labels[:-1]}}}" if label else ""
+            rows += [f"_count{labels} {seen}", f"_sum{labels} {each.total}"]
+        yield from _family(name, "histogram", text, rows)
+
+
+@lru_cache(maxsize=16)
+def _starts(bounds: tuple[float, ...]) -> list[str]:
+    """The last label of each bucket, to the end of the labels."""
+    return [*(f'le="{_bound(bound)}"}}' for bound in bounds), 'le="+Inf"}']
+
+
 def _apps_text(apps: list[_AppRow]) -> Iterator[str]:
     """Series per app. There may be 10,000 apps: the client library would take ten times as long over them."""
     responses, received, sent, failed, quantiles = [], [], [], [], []
@@ -247,7 +278,7 @@ def _apps_text(apps: list[_AppRow]) -> Iterator[str]:
         if row.failures:
             failed.append(f"{{app={app}}} {row.failures}")
         if row.packed:
-            counts = histogram.of_kind(unpack_cells(row.packed), histogram.TOTAL)
+            counts = unpack_totals(row.packed)
             values = histogram.percentiles(counts, [q for q, _ in QUANTILES])
             for (_, label), value in zip(QUANTILES, values, strict=True):
                 quantiles.append(f'{{app={app},quantile="{label}"}} {value:.6g}')
@@ -279,9 +310,13 @@ def _family(name: str, kind: str, text: str, rows: list[str]) -> Iterator[str]:
     yield "".join([f"{name}{row}\n" for row in rows])
 
 
+_SPECIAL = re.compile(r'[\\\n"]').search
+
+
 def _quoted(value: str) -> str:
-    escaped = value.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')
-    return f'"{escaped}"'
+    if _SPECIAL(value) is not None:
+        value = value.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')
+    return f'"{value}"'
 
 
 _PLAIN_COUNTERS = tuple(
@@ -307,15 +342,6 @@ def _counter(name: str, text: str, labels: list[str], rows: Iterable[tuple[Any, 
     for values, count in rows:
         family.add_metric(list(values), count)
     return family
-
-
-def _buckets(each: Bounded) -> list[tuple[str, float]]:
-    found: list[tuple[str, float]] = []
-    seen = 0
-    for bound, count in zip(each.bounds, each.counts, strict=False):
-        seen += count
-        found.append((_bound(bound), seen))
-    return [*found, ("+Inf", seen + each.counts[-1])]
 
 
 def _bound(value: float) -> str:

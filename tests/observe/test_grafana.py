@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import yaml
 
-from router.observe.metrics import render, snapshot
+from router.observe.metrics import render
 from router.observe.varz import Figures
-from tests.observe.test_figures import GAUGES, Clock, did, stats
+from tests.observe.test_figures import Clock, did, stats, taken
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 WORDS = set("sum by rate max_over_time histogram_quantile topk max label_values le".split())  # noqa: SIM905
@@ -30,7 +30,7 @@ def series() -> dict[str, set[str]]:
     figures.received(0, report)
     clock.now += 1
     found: dict[str, set[str]] = {}
-    for line in render(snapshot(figures, GAUGES, max_endpoints=9, per_request=True)).decode().splitlines():
+    for line in render(taken(figures, max_endpoints=9)).decode().splitlines():
         if match := re.match(r"([a-z_]+)(?:\{(.*)\})? ", line):
             found.setdefault(match[1], {"instance"}).update(re.findall(r"(\w+)=\"", match[2] or ""))
     return found
