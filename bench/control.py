@@ -24,7 +24,7 @@ import typer
 from router.control.bus.client import Bus, BusSettings
 from router.control.bus.embedded import EmbeddedNats
 from router.control.bus.identity import Identity
-from router.control.feed import _table_frames
+from router.control.feed import table_frames
 from router.control.registry import Registry
 from router.control.table import RegistrySettings
 from router.frames import Splitter
@@ -166,7 +166,7 @@ async def hear(endpoints: int, rounds: int) -> Iterator[str]:
             [sys.executable, "-m", "bench.control", "worker"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
         assert table.stdin is not None
-        for frame in _table_frames(list(registry.snapshot())):
+        for frame in table_frames(list(registry.snapshot())):
             table.stdin.write(frame)
         taken = int(table.communicate()[0])
         lines.append("")

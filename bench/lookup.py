@@ -59,7 +59,7 @@ def route(key: str, number: int) -> list[TableOp]:
     """The operations that make one route with one endpoint."""
     address = f"10.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}"
     spec = EndpointSpec(address, 8080, app=f"app-{number}", instance_id=f"instance-{number}", instance_index="0")
-    return [PutEndpoint(number, number, spec), PutPool(key, "/", "round-robin"), PutRoute(key, number)]
+    return [PutEndpoint.of(number, number, spec), PutPool(key, "/", "round-robin"), PutRoute(key, number)]
 
 
 def build(size: int) -> RouteTable:

@@ -24,7 +24,7 @@ from router.balance.round_robin import RoundRobin
 from router.balance.strategy import load_strategy
 from router.control.settings import installed_strategies
 from router.in_flight import InFlight
-from router.messages import EndpointSpec, RouteOptions
+from router.messages import EndpointSpec, PutEndpoint, RouteOptions
 from router.table.endpoint import Endpoint, Loads
 from router.table.pool import Pool
 
@@ -70,7 +70,7 @@ def cost(name: str, busy: bool) -> float:
     pool = Pool("bench", "/", name, strategy)
     for number in range(1, ENDPOINTS + 1):
         spec = EndpointSpec("10.0.0.1", number, instance_id=f"i{number}")
-        pool.put(Endpoint(number, number, spec, loads), 0)
+        pool.put(Endpoint(PutEndpoint.of(number, number, spec), loads), 0)
         counts.own[number] = random.randrange(1, 5) if busy else 0
     for endpoint in pool.endpoints:
         if pool.done is not None:

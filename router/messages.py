@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-FEED_VERSION = 3
+FEED_VERSION = 4
 FRAME_HEADER = 4  # bytes
 MAX_FRAME = 64 * 1024 * 1024  # bytes; a longer length prefix means a broken peer
 
@@ -122,12 +122,38 @@ class EndpointSpec(msgspec.Struct, frozen=True, array_like=True, gc=False):
         return f"{self.host}:{self.port}"
 
 
+_encode = msgspec.msgpack.Encoder().encode
+
+
+def pack(spec: EndpointSpec) -> bytes:
+    """The spec as it is kept and passed on: equal specs give equal bytes."""
+    return _encode(spec)
+
+
+unpack = msgspec.msgpack.Decoder(EndpointSpec).decode
+"""The spec that was packed."""
+
+
 class PutEndpoint(msgspec.Struct, array_like=True, tag="e", gc=False):
-    """Introduces endpoint `id`; `slot` is its place in the shared in-flight block (one slot per address)."""
+    """Introduces endpoint `id`; `slot` is its place in the shared in-flight block (one slot per address).
+
+    Its spec stays packed, for most of a large table is not asked for anything for a long time: bytes are quick to pass
+    on and small to keep. The other fields are what is wanted of each at once; `via_service`: it has a route service.
+    """
 
     id: int
     slot: int
-    spec: EndpointSpec
+    packed: bytes
+    app: str = ""
+    weight: int = 1
+    max_conns: int = 0
+    via_service: bool = False
+
+    @classmethod
+    def of(cls, id: int, slot: int, spec: EndpointSpec, packed: bytes = b"") -> PutEndpoint:
+        """`packed` is the spec packed, if the caller has that already."""
+        max_conns = 0 if spec.options is None else spec.options.max_conns
+        return cls(id, slot, packed or _encode(spec), spec.app, spec.weight, max_conns, spec.route_service_url != "")
 
 
 class DropEndpoint(msgspec.Struct, array_like=True, tag="x", gc=False):
@@ -162,6 +188,16 @@ class PutRoute(msgspec.Struct, array_like=True, tag="r", gc=False):
     replaces: int = 0
 
 
+class NewRoute(msgspec.Struct, array_like=True, tag="n", gc=False):
+    """A route that was not there, with endpoints that were not there, in order.
+
+    It says what `PutPool` and, for each endpoint, `PutEndpoint` and `PutRoute` would say.
+    """
+
+    pool: PutPool
+    endpoints: list[PutEndpoint]
+
+
 class DropRoute(msgspec.Struct, array_like=True, tag="d", gc=False):
     """Endpoint `id` no longer serves route `key`; the pool stays, perhaps empty."""
 
@@ -177,7 +213,7 @@ class SetHealth(msgspec.Struct, array_like=True, tag="y", gc=False):
     reason: str
 
 
-TableOp = PutEndpoint | DropEndpoint | PutPool | DropPool | PutRoute | DropRoute | SetHealth
+TableOp = PutEndpoint | DropEndpoint | PutPool | DropPool | PutRoute | NewRoute | DropRoute | SetHealth
 
 
 # ---------------------------------------------------------------- settings of a worker
@@ -486,10 +522,10 @@ class Listening(msgspec.Struct, array_like=True, tag="l"):
 class TablePart(msgspec.Struct, array_like=True, tag="t"):
     """Part of the answer to `SendTable`: pools with their endpoints in pool order.
 
-    An endpoint comes with its slot, so that the counts of requests in flight stay true over control's restart.
+    An endpoint comes packed, with its slot, so that the counts of requests in flight stay true over control's restart.
     """
 
-    pools: list[tuple[PutPool, list[tuple[int, EndpointSpec]]]]
+    pools: list[tuple[PutPool, list[tuple[int, bytes]]]]
     last: bool
 
 

@@ -59,7 +59,9 @@ from router.table.routes import RouteTable
 from router.worker_link import stay_attached
 
 SLICE = 256
-"""Table operations applied in one turn of the loop: well under a millisecond."""
+"""Table operations applied in one turn of the loop: about a millisecond."""
+OP_BYTES = 256
+"""Bytes that count as an operation: one may bring many endpoints."""
 STATS_INTERVAL = 1.0
 """Seconds between two `Stats`."""
 ASK_TIMEOUT = 1.0
@@ -172,7 +174,7 @@ class Worker:
                 # Half a change leaves a table that nobody meant. Control makes a new worker, with a whole one.
                 self._fail(error)
                 return
-            budget -= len(message.ops) if isinstance(message, Table | Delta) else 1
+            budget -= max(len(message.ops), len(payload) // OP_BYTES) if isinstance(message, Table | Delta) else 1
             self._queue.popleft()
             self.backlog -= len(payload)
         if self._queue:

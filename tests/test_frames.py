@@ -13,7 +13,7 @@ from router.messages import EndpointSpec as Spec
 
 
 def test_a_message_comes_back_as_it_went() -> None:
-    message = Delta([PutEndpoint(1, 2, Spec("10.0.0.1", 80, tags=(("component", "web"),)))])
+    message = Delta([PutEndpoint.of(1, 2, Spec("10.0.0.1", 80, tags=(("component", "web"),)))])
     (payload,) = Splitter().split(frame(message))
     assert msgspec.msgpack.decode(payload, type=ToWorker) == message
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from sys import intern
 from typing import Any
 
-from router.messages import NO_OPTIONS, EndpointSpec, PutPool
+from router.messages import NO_OPTIONS, EndpointSpec, PutEndpoint, PutPool, unpack
 
 DEAD = -math.inf
 """`Entry.refreshed` of one that is gone."""
@@ -14,18 +15,28 @@ DEAD = -math.inf
 class Endpoint:
     """A registration as workers know it, shared by all pools in which it stands.
 
-    `other` is another one of the same address, if the address stands differently in different pools, and so on.
+    Its spec is kept as it goes to workers and other routers, packed: `put` is the operation that tells workers. `other`
+    is another one of the same address, if the address stands differently in different pools, and so on.
     """
 
-    __slots__ = ("address", "id", "other", "slot", "spec", "uses")
+    __slots__ = ("address", "ages", "component", "other", "put", "source", "stale_after", "tls", "uses")
 
-    def __init__(self, id: int, slot: int, spec: EndpointSpec, address: str, other: Endpoint | None) -> None:
-        self.id = id
-        self.slot = slot
-        self.spec = spec
+    def __init__(self, put: PutEndpoint, spec: EndpointSpec, address: str, other: Endpoint | None) -> None:
+        self.put = put
+        self.tls = spec.tls
+        self.ages = not (spec.tls or spec.source)
+        """It goes stale when it is not registered again (contract §2.7)."""
+        self.stale_after = spec.stale_after
+        self.source = spec.source
+        self.component = component(spec)
         self.address = address
         self.other = other
         self.uses = 0
+
+    @property
+    def spec(self) -> EndpointSpec:
+        """The registration; made anew each time."""
+        return unpack(self.put.packed)
 
 
 class Entry:
@@ -41,7 +52,7 @@ class Entry:
     @property
     def time_to_live(self) -> float:
         """Seconds after which it is stale."""
-        return self.endpoint.spec.stale_after
+        return self.endpoint.stale_after
 
     @property
     def dead(self) -> bool:
@@ -75,13 +86,8 @@ def component(spec: EndpointSpec) -> str:
     """The tag `component`, "" without it."""
     for name, value in spec.tags or ():
         if name == "component":
-            return value
+            return intern(value)
     return ""
-
-
-def ages_alike(one: EndpointSpec, other: EndpointSpec) -> bool:
-    """They go stale alike."""
-    return (one.tls, one.stale_after, one.source) == (other.tls, other.stale_after, other.source)
 
 
 def who(spec: EndpointSpec) -> str:

@@ -5,7 +5,7 @@
 - A worker that comes gets the whole table first. It is listed at once, so that it is of one moment, and encoded and
   sent only as fast as the worker takes it; changes that happen meanwhile wait behind it.
 - A worker that does not keep up is given up before its backlog takes all memory.
-- No frame carries more than `CHUNK` operations: a frame is what a worker applies without a pause.
+- A frame is what a worker applies without a pause, so it carries no more than `CHUNK` operations.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from typing import Any, Protocol, cast
 import msgspec
 
 from router.frames import FrameError, Splitter, frame
-from router.messages import FRAME_HEADER, Delta, FromWorker, Table, TableOp, ToWorker
+from router.messages import FRAME_HEADER, Delta, FromWorker, NewRoute, Table, TableOp, ToWorker
 from router.worker import Worker
 
 CHUNK = 256
-"""Most table operations in a frame."""
+"""Table operations at which a frame is full; each endpoint of a new route counts as one."""
 MAX_BACKLOG = 64 * 1024 * 1024
 """Bytes that may wait for one worker."""
 
@@ -67,19 +67,18 @@ class Feed:
     def _flush(self) -> None:
         ops, self._gathered = self._gathered, []
         if self._links:
-            for start in range(0, len(ops), CHUNK):
-                data = frame(Delta(ops[start : start + CHUNK]))
+            for part in _parts(ops):
+                data = frame(Delta(part))
                 for link in tuple(self._links):
                     link.send(data)
 
     def add(self, link: Link) -> None:
         """Send the whole table over this link, then every change."""
         self._flush()  # what is gathered is in the snapshot already: for the others only
-        link.send_table(_table_frames(list(self._snapshot())))
+        link.send_table(table_frames(list(self._snapshot())))
         self._links.add(link)
-        standing = list(self._standing())
-        for start in range(0, len(standing), CHUNK):
-            link.send(frame(Delta(standing[start : start + CHUNK])))
+        for part in _parts(self._standing()):
+            link.send(frame(Delta(part)))
 
     def remove(self, link: Link) -> None:
         """No more changes for this link."""
@@ -93,10 +92,29 @@ class Feed:
             link.send(data)
 
 
-def _table_frames(ops: list[TableOp]) -> Iterator[bytes]:
-    for start in range(0, max(len(ops), 1), CHUNK):
-        end = start + CHUNK
-        yield frame(Table(ops[start:end], first=start == 0, last=end >= len(ops)))
+def table_frames(ops: Iterable[TableOp]) -> Iterator[bytes]:
+    """The frames that make a whole table of these operations."""
+    first, held = True, None
+    for part in _parts(ops):
+        if held is not None:
+            yield frame(Table(held, first=first, last=False))
+            first = False
+        held = part
+    yield frame(Table(held or [], first=first, last=True))
+
+
+def _parts(ops: Iterable[TableOp]) -> Iterator[list[TableOp]]:
+    """The operations by the frame."""
+    part: list[TableOp] = []
+    size = 0
+    for op in ops:
+        part.append(op)
+        size += 1 + len(op.endpoints) if type(op) is NewRoute else 1
+        if size >= CHUNK:
+            yield part
+            part, size = [], 0
+    if part:
+        yield part
 
 
 class SocketLink(asyncio.Protocol):

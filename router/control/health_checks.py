@@ -16,7 +16,18 @@ from collections.abc import Callable, Iterable, Iterator
 import aiohttp
 
 from router.config.model import HealthCheck
-from router.messages import DropEndpoint, DropPool, DropRoute, EndpointSpec, PutEndpoint, PutRoute, SetHealth, TableOp
+from router.messages import (
+    DropEndpoint,
+    DropPool,
+    DropRoute,
+    EndpointSpec,
+    NewRoute,
+    PutEndpoint,
+    PutRoute,
+    SetHealth,
+    TableOp,
+    unpack,
+)
 from router.observe.log import Log
 from router.table.uri import host_of, route_key
 
@@ -61,7 +72,7 @@ class HealthChecks:
         self._checks = checks
         self._publish = publish
         self._log = log
-        self._specs: dict[int, EndpointSpec] = {}
+        self._specs: dict[int, bytes] = {}  # packed
         self._targets: dict[tuple[int, int], Target] = {}  # by endpoint id and number of the check
         self._of_pool: dict[str, set[tuple[int, int]]] = {}
         self._known: dict[tuple[str, int], tuple[HealthCheck, str]] = {}  # while reconfiguring: what is unfit, by whom
@@ -120,7 +131,11 @@ class HealthChecks:
         for op in ops:
             match op:
                 case PutEndpoint():
-                    self._specs[op.id] = op.spec
+                    self._specs[op.id] = op.packed
+                case NewRoute():
+                    for endpoint in op.endpoints:
+                        self._specs[endpoint.id] = endpoint.packed
+                        self._put(op.pool.key, endpoint.id, "")
                 case DropEndpoint():
                     self._specs.pop(op.id, None)
                 case PutRoute():
@@ -135,14 +150,14 @@ class HealthChecks:
     def _put(self, key: str, id: int, reason: str) -> None:
         """`reason` is why the endpoint is unfit in whose place it comes: it has the same address."""
         number = next((n for n, check in enumerate(self._checks) if _names(check, key)), -1)
-        spec = self._specs.get(id)
-        if number < 0 or spec is None:
+        packed = self._specs.get(id)
+        if number < 0 or packed is None:
             return
         target = self._targets.get((id, number))
         if target is None:
             if (known := self._known.get((key, id))) is not None and known[0] == self._checks[number]:
                 reason = known[1]
-            target = self._targets[id, number] = Target(spec, self._checks[number])
+            target = self._targets[id, number] = Target(unpack(packed), self._checks[number])
             target.reason, target.good = reason, not reason
             target.task = asyncio.get_running_loop().create_task(self._watch(id, target))
         target.keys.add(key)

@@ -13,6 +13,9 @@ from difflib import SequenceMatcher
 from itertools import islice
 from typing import NamedTuple, TypeVar
 
+from router.control.entries import who
+from router.messages import unpack
+
 EVENTS = 50_000
 """Changes of the table that are kept."""
 REMEMBERED = 10_000
@@ -46,18 +49,21 @@ class History:
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
         self._gone: OrderedDict[str, tuple[float, str]] = OrderedDict()
-        self._events: deque[Event] = deque(maxlen=EVENTS)
+        self._events: deque[tuple[float, str, str, str, str | bytes]] = deque(maxlen=EVENTS)  # as `Event`
 
-    def happened(self, what: str, route: str, address: str, why: str) -> None:
-        """An endpoint of a route came, changed or went."""
-        self._events.append(Event(self._clock(), what, route, address, why))
+    def happened(self, what: str, route: str, addresses: Iterable[str], why: str | bytes) -> None:
+        """Endpoints of a route came, changed or went; for `why` also the registration, packed: then who it was."""
+        when = self._clock()
+        self._events.extend([(when, what, route, address, why) for address in addresses])
 
     def of(self, host: str) -> list[Event]:
         """Events of a host's routes, oldest first; of every host for an empty one."""
-        if not host:
-            return list(self._events)
         beginning = f"{host}/"
-        return [event for event in self._events if event.route == host or event.route.startswith(beginning)]
+        return [
+            Event(when, what, route, address, why if isinstance(why, str) else who(unpack(why)))
+            for when, what, route, address, why in self._events
+            if not host or route == host or route.startswith(beginning)
+        ]
 
     def went(self, host: str, why: str) -> None:
         """The last route of a host is gone."""

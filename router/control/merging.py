@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Iterator
 
 from router.control.entries import Entry, Pool, about
 from router.control.registry import MARGIN, Registry
-from router.messages import EndpointSpec, RouteOptions, TableOp
+from router.messages import EndpointSpec, RouteOptions, TableOp, pack
 from router.table.digest import bucket_of, entry_digest
 
 Shared = tuple[str, str, RouteOptions, list[tuple[EndpointSpec, float]]]
@@ -28,7 +28,7 @@ def export(registry: Registry, buckets: Collection[int] | None = None) -> Iterat
             continue
         pool = registry.pools.get(key)
         if pool is not None:
-            entries = [entry for entry in pool.entries.values() if not entry.endpoint.spec.source]
+            entries = [entry for entry in pool.entries.values() if not entry.endpoint.source]
             if entries:
                 endpoints = [(entry.endpoint.spec, entry.refreshed) for entry in entries]
                 yield key, pool.context_path, pool.options, endpoints
@@ -42,58 +42,71 @@ def export_gone(registry: Registry, buckets: Collection[int] | None = None) -> I
 
 
 def merge(
-    registry: Registry, key: str, path: str, options: RouteOptions, endpoints: Iterable[tuple[EndpointSpec, float]]
+    registry: Registry,
+    key: str,
+    path: str,
+    options: RouteOptions,
+    endpoints: Iterable[tuple[EndpointSpec, float]],
+    offset: float,
+    ops: list[TableOp],
 ) -> int:
-    """What another router knows of a route, stamps by this clock: the number of changes that it made here."""
-    now = registry.now
-    ops: list[TableOp] = []
-    changes = 0
-    for spec, heard in endpoints:
-        if not registry.accepts(spec.isolation_segment):
-            continue
-        spec = registry.clamped(spec)
+    """What another router knows of a route: the number of changes that it made here.
+
+    Stamps are by this clock when `offset` is added. The caller passes `ops` on to the registry's sink.
+    """
+    now, accepts, clamped = registry.now, registry.accepts, registry.clamped
+    gone = bool(registry.tombstones) or bool(registry.unfit)
+    news: list[tuple[EndpointSpec, str, float]] = []
+    for told, stamp in endpoints:
+        spec, heard = clamped(told), stamp + offset
         # What is too old is refused; what never ages only if this router would have heard of it since.
         if now - heard > spec.stale_after and (not spec.tls or heard > registry.listening_since):
             continue
         address = spec.address
-        name = key, address
-        if registry.tombstones.covers(name, heard) or registry.unfit.covers(name, heard):
-            continue
-        pool = registry.pools.get(key)
-        entry = pool.entries.get(address) if pool is not None else None
-        if entry is not None:
-            known = entry.endpoint.spec
-            if known == spec:
-                entry.refreshed = max(entry.refreshed, heard)
-                continue
-            if known.source:
-                continue
-            if (heard, entry_digest(key, spec)) < (entry.refreshed, entry_digest(key, known)):
-                continue
-        if pool is None:
-            pool = registry.new_pool(key, path, ops)
-            registry.heed(pool, options, ops)
-        registry.tombstones.lift(name)
-        registry.put(pool, entry, spec, address, heard, ops)
-        changes += 1
-    if ops:
-        registry.sink(ops)
-    return changes
+        if accepts(spec.isolation_segment) and not (gone and registry.taken_away(key, address, heard)):
+            news.append((spec, address, heard))
+    pool = registry.pools.get(key)
+    if pool is not None:
+        return sum(_merge_into(registry, pool, spec, heard, ops) for spec, _, heard in news)
+    if news:
+        ops += registry.put_route(key, path, options, news, "another router knew it")
+        if gone:
+            for _, address, _ in news:
+                registry.tombstones.lift((key, address))
+    return len(news)
 
 
-def merge_gone(registry: Registry, key: str, address: str, stamp: float) -> int:
-    """Another router knows that this was taken away: the number of changes that it made here."""
+def _merge_into(registry: Registry, pool: Pool, spec: EndpointSpec, heard: float, ops: list[TableOp]) -> bool:
+    """Merge one endpoint into a pool that is there; True if that changed something."""
+    packed = pack(spec)
+    entry = pool.entries.get(spec.address)
+    if entry is not None:
+        known = entry.endpoint
+        if known.put.packed == packed:
+            entry.refreshed = max(entry.refreshed, heard)
+            return False
+        if known.source:
+            return False
+        if (heard, entry_digest(pool.key, packed)) < (entry.refreshed, entry_digest(pool.key, known.put.packed)):
+            return False
+    registry.tombstones.lift((pool.key, spec.address))
+    registry.put(pool, entry, spec, packed, heard, ops)
+    return True
+
+
+def merge_gone(registry: Registry, key: str, address: str, stamp: float, ops: list[TableOp]) -> int:
+    """Another router knows that this was taken away: the number of changes that it made here. `ops` as in `merge`."""
     now = registry.now
     if now - stamp > registry.settings.stale_threshold + MARGIN:
         return 0
     pool = registry.pools.get(key)
     entry = pool.entries.get(address) if pool is not None else None
-    if entry is not None and (entry.refreshed > stamp or entry.endpoint.spec.source):
+    if entry is not None and (entry.refreshed > stamp or entry.endpoint.source):
         return 0
     registry.tombstones.bury((key, address), stamp)
     if pool is None or entry is None:
         return 0
-    _take_out(registry, pool, entry, "its last instance unregistered, as another router heard", now)
+    _take_out(registry, pool, entry, "its last instance unregistered, as another router heard", now, ops)
     return 1
 
 
@@ -113,20 +126,21 @@ def forget_unknown(
         if bucket_of(key) in buckets
         for pool in [registry.pools[key]]
         for entry in pool.entries.values()
-        if entry.endpoint.spec.tls
-        and not entry.endpoint.spec.source
+        if entry.endpoint.tls
+        and not entry.endpoint.source
         and since < entry.refreshed < oldest
         and (key, entry.endpoint.address) not in known
     ]
+    ops: list[TableOp] = []
     for pool, entry in lost:
-        _take_out(registry, pool, entry, "its last instance unregistered while this router did not listen", now)
+        _take_out(registry, pool, entry, "its last instance unregistered while this router did not listen", now, ops)
+    if ops:
+        registry.sink(ops)
     return len(lost)
 
 
-def _take_out(registry: Registry, pool: Pool, entry: Entry, why: str, now: float) -> None:
-    ops: list[TableOp] = []
+def _take_out(registry: Registry, pool: Pool, entry: Entry, why: str, now: float, ops: list[TableOp]) -> None:
     registry.log.info("endpoint-unregistered", **about(pool.key, entry.endpoint.spec))
     registry.remove(entry, now, ops)
     if registry.drop_if_empty(pool, why, now, ops):
         registry.log.info("route-unregistered", uri=pool.key)
-    registry.sink(ops)

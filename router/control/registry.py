@@ -12,7 +12,7 @@ What other routers know comes in by `control.merging`, what holds for every chan
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 import msgspec
 
@@ -20,13 +20,13 @@ from router.control.entries import DEAD, Endpoint, Entry, about, component
 from router.control.history import History
 from router.control.table import RegistrySettings, Table
 from router.control.tombstones import Tombstones
-from router.messages import EndpointSpec, PutPool, TableOp
+from router.messages import EndpointSpec, PutPool, TableOp, pack, unpack
 from router.observe.log import Log
 from router.table.uri import context_path, route_key
 
 Sink = Callable[[list[TableOp]], None]
-Repeat = tuple[tuple[Entry, Endpoint], ...]
-"""A registration as it stands in the table, for when it is repeated."""
+Repeat = Entry | tuple[Entry, ...]
+"""A registration as it stands in the table, for when it is repeated: an entry that is changed is another one."""
 MARGIN = 1.0
 """Seconds by which a removal is stamped late: in doubt an endpoint is gone, until it is registered again."""
 _AFTER = 1e-6
@@ -60,8 +60,8 @@ class Registry(Table):
         """From when on nothing was missed but what the bus lost; monotonic seconds."""
         self.pruned = 0
         """Endpoints removed for age, since the start."""
-        self.messages: dict[tuple[str, str], int] = {}
-        """(component, `added`, `updated` or `unmodified`) → URIs registered."""
+        self._messages: dict[tuple[str, str], int] = {}
+        self._unmodified: dict[str, int] = {}  # the same for heartbeats, by component
         self.unregistrations: dict[str, int] = {}
         """Component → URIs unregistered."""
         self.added = 0
@@ -77,13 +77,18 @@ class Registry(Table):
         """Milliseconds since the last accepted registration, -1 before the first."""
         return -1 if self._updated is None else int((self.clock() - self._updated) * 1000)
 
+    @property
+    def messages(self) -> dict[tuple[str, str], int]:
+        """(component, `added`, `updated` or `unmodified`) → URIs registered (contract §11.5)."""
+        return self._messages | {(name, "unmodified"): count for name, count in self._unmodified.items()}
+
     def accepts(self, segment: str) -> bool:
         """Endpoints of this isolation segment are served by this router ("" = of none, contract §3.6)."""
         return self._segments is None or segment in self._segments
 
     # -------------------------------------------------------- coming
 
-    def register(self, spec: EndpointSpec, uris: Iterable[str], heard: float | None = None) -> Repeat | None:
+    def register(self, spec: EndpointSpec, uris: Collection[str], heard: float | None = None) -> Repeat | None:
         """An endpoint says that it serves `uris` (contract §2.4). `heard` is when by this clock; None = now.
 
         Gives what `refresh` takes when the same is said again; None if that needs another look.
@@ -91,50 +96,56 @@ class Registry(Table):
         if not self.accepts(spec.isolation_segment):
             return None
         spec = self.clamped(spec)
+        packed = pack(spec)
         now = self._updated = self.clock() if heard is None else heard
         address = spec.address
         ops: list[TableOp] = []
-        same: list[Entry] | None = [] if spec.options is None else None
+        entries: list[Entry] = []
         for uri in uris:
             key = route_key(uri)
             pool = self.pools.get(key)
             entry = pool.entries.get(address) if pool is not None else None
-            if pool is not None and entry is not None and entry.endpoint.spec == spec:
-                self._count(spec, "unmodified")
-                if now > entry.refreshed:
-                    entry.refreshed = now
-                if same is not None:
-                    same.append(entry)
+            if pool is not None and entry is not None and entry.endpoint.put.packed == packed:
+                self._heartbeat(entry, now)
                 if spec.options is not None:
                     self.heed(pool, spec.options, ops)
+            elif entry is not None and entry.endpoint.source:
                 continue
-            same = None
-            if entry is not None and entry.endpoint.spec.source:
-                continue
-            self._count(spec, "added" if entry is None else "updated")
-            self.added += entry is None
-            if pool is None:
-                pool = self.new_pool(key, context_path(uri), ops)
-            self.put(pool, entry, spec, address, self._revived(key, address, now), ops)
+            else:
+                self._count(spec, "added" if entry is None else "updated")
+                self.added += entry is None
+                if pool is None:
+                    pool = self.new_pool(key, context_path(uri), ops)
+                entry = self.put(pool, entry, spec, packed, self._revived(key, address, now), ops)
+            entries.append(entry)
         if ops:
             self.sink(ops)
-        return tuple((entry, entry.endpoint) for entry in same) if same else None
+        if spec.options is not None or len(entries) < len(uris):
+            return None
+        return entries[0] if len(entries) == 1 else tuple(entries)
 
     def refresh(self, repeat: Repeat, heard: float) -> bool:
         """The registration that gave this is repeated; False if the table has changed: then it must be read again."""
-        for entry, endpoint in repeat:
-            if entry.endpoint is not endpoint or entry.refreshed == DEAD:
+        entries = (repeat,) if isinstance(repeat, Entry) else repeat
+        for entry in entries:
+            if entry.refreshed == DEAD:
                 return False
-        for entry, _ in repeat:
-            if heard > entry.refreshed:
-                entry.refreshed = heard
+        for entry in entries:
+            self._heartbeat(entry, heard)
         self._updated = heard
         return True
 
+    def _heartbeat(self, entry: Entry, heard: float) -> None:
+        """What stands in the table is registered again."""
+        if heard > entry.refreshed:
+            entry.refreshed = heard
+        component = entry.endpoint.component
+        self._unmodified[component] = self._unmodified.get(component, 0) + 1
+
     def _count(self, spec: EndpointSpec, action: str) -> None:
-        """A registration of one URI (contract §11.5 `registry_message`)."""
+        """A registration of one URI that is no heartbeat."""
         name = (component(spec), action)
-        self.messages[name] = self.messages.get(name, 0) + 1
+        self._messages[name] = self._messages.get(name, 0) + 1
 
     def set_static(self, routes: Iterable[tuple[str, EndpointSpec]]) -> None:
         """These (URI, endpoint) are the static routes from now on; of two with one address the first counts.
@@ -151,15 +162,16 @@ class Registry(Table):
             wanted.add(name)
             pool = self.pools.get(key)
             entry = pool.entries.get(address) if pool is not None else None
-            if entry is not None and entry.endpoint.spec == spec:
+            packed = pack(spec)
+            if entry is not None and entry.endpoint.put.packed == packed:
                 continue
             if pool is None:
                 pool = self.new_pool(key, context_path(uri), ops)
-            self.put(pool, entry, spec, address, now, ops)
+            self.put(pool, entry, spec, packed, now, ops)
         for key, address in self.static - wanted:
             pool = self.pools[key]
             self.log.info("endpoint-unregistered", **about(key, pool.entries[address].endpoint.spec))
-            self.history.happened("unregistered", key, address, "removed from the static routes")
+            self.history.happened("unregistered", key, (address,), "removed from the static routes")
             self.remove(pool.entries[address], now, ops)
             if self.drop_if_empty(pool, "it was removed from the static routes", now, ops):
                 self.log.info("route-unregistered", uri=key)
@@ -172,7 +184,12 @@ class Registry(Table):
         gone = self.tombstones.lift((key, address))
         return now if gone is None else max(now, gone + _AFTER)
 
-    def load(self, pools: Iterable[tuple[PutPool, list[tuple[int, EndpointSpec]]]]) -> None:
+    def taken_away(self, key: str, address: str, stamp: float) -> bool:
+        """What was last heard of at `stamp` has been taken away since."""
+        name = key, address
+        return self.tombstones.covers(name, stamp) or self.unfit.covers(name, stamp)
+
+    def load(self, pools: Iterable[tuple[PutPool, list[tuple[int, bytes]]]]) -> None:
         """Take up a table from a worker (`TablePart.pools`), known entries untouched.
 
         Everything lives on as if it were fresh as of now; what comes in counts for least against other routers' word.
@@ -186,11 +203,11 @@ class Registry(Table):
                 pool = self.new_pool(put.key, put.context_path, ops)
                 if put.options is not None:
                     self.heed(pool, put.options, ops)
-            for slot, spec in endpoints:
-                address = spec.address
-                if address not in pool.entries:
-                    self.reserve(spec, slot, ops)
-                    self.put(pool, None, spec, address, now - spec.stale_after, ops)
+            for slot, packed in endpoints:
+                spec = unpack(packed)
+                if spec.address not in pool.entries:
+                    self.reserve(spec, packed, slot, ops)
+                    self.put(pool, None, spec, packed, now - spec.stale_after, ops)
         if ops:
             self.sink(ops)
 
@@ -227,13 +244,13 @@ class Registry(Table):
             self.tombstones.bury((key, address), gone)
             if pool is None:
                 continue
-            if entry is not None and entry.endpoint.spec.source:
+            if entry is not None and entry.endpoint.source:
                 continue
             if entry is not None:
                 name = component(entry.endpoint.spec)
                 self.unregistrations[name] = self.unregistrations.get(name, 0) + 1
                 self.log.info("endpoint-unregistered", **about(pool.key, entry.endpoint.spec))
-                self.history.happened("unregistered", pool.key, wanted.address, "it said so")
+                self.history.happened("unregistered", pool.key, (address,), "it said so")
                 self.remove(entry, now, ops)
             else:
                 self.log.info("endpoint-not-unregistered", **about(pool.key, wanted))
@@ -245,11 +262,11 @@ class Registry(Table):
     def remove_unfit(self, key: str, id: int, reason: str) -> None:
         """A TLS endpoint that failed leaves its pool at once, until it is registered again (contract §7.4)."""
         pool = self.pools.get(key)
-        entry = next((e for e in pool.entries.values() if e.endpoint.id == id), None) if pool is not None else None
-        if entry is None or not entry.endpoint.spec.tls or entry.endpoint.spec.source:
+        entry = next((e for e in pool.entries.values() if e.endpoint.put.id == id), None) if pool is not None else None
+        if entry is None or not entry.endpoint.tls or entry.endpoint.source:
             return
         self.log.error("prune-failed-endpoint", **about(key, entry.endpoint.spec), error=reason)
-        self.history.happened("ejected", key, entry.endpoint.spec.address, reason)
+        self.history.happened("ejected", key, (entry.endpoint.address,), reason)
         now = self.clock()
         ops: list[TableOp] = []
         self.unfit.bury((key, entry.endpoint.address), max(now, entry.refreshed))
@@ -272,23 +289,23 @@ class Registry(Table):
         self.tombstones.expire(now)
         self.unfit.expire(now)
         ops: list[TableOp] = []
-        pruned: dict[str, list[EndpointSpec]] = {}
+        pruned: dict[str, list[Endpoint]] = {}
         for entry in self.wheel.expired(now):
-            spec = entry.endpoint.spec
-            pruned.setdefault(entry.pool.key, []).append(spec)
-            why = f"not registered for {now - entry.refreshed:.0f} s, its time to live is {spec.stale_after} s"
-            self.history.happened("pruned", entry.pool.key, spec.address, why)
+            gone = entry.endpoint
+            pruned.setdefault(entry.pool.key, []).append(gone)
+            why = f"not registered for {now - entry.refreshed:.0f} s, its time to live is {gone.stale_after} s"
+            self.history.happened("pruned", entry.pool.key, (gone.address,), why)
             self.remove(entry, now, ops)
-            self.drop_if_empty(entry.pool, f"its last instance had not registered for {spec.stale_after} s", now, ops)
+            self.drop_if_empty(entry.pool, f"its last instance had not registered for {gone.stale_after} s", now, ops)
         for key in list(self.empty):
             self.drop_if_empty(self.pools[key], self.empty[key], now, ops)
-        for key, specs in pruned.items():
-            self.pruned += len(specs)
+        for key, endpoints in pruned.items():
+            self.pruned += len(endpoints)
             self.log.info(
                 "pruned-route",
                 uri=key,
-                endpoints=[spec.address for spec in specs],
-                isolation_segment=specs[0].isolation_segment or "-",
+                endpoints=[endpoint.address for endpoint in endpoints],
+                isolation_segment=endpoints[0].spec.isolation_segment or "-",
             )
         if ops:
             self.sink(ops)

@@ -12,23 +12,25 @@ from collections.abc import Callable, Collection, Iterator
 
 import msgspec
 
-from router.control.entries import DEAD, Endpoint, Entry, Pool, about, ages_alike, what_changed, who
+from router.control.entries import DEAD, Endpoint, Entry, Pool, about, what_changed
 from router.control.history import History
 from router.control.slots import Slots
 from router.control.staleness import Wheel
 from router.messages import (
+    NO_OPTIONS,
     DropEndpoint,
     DropPool,
     DropRoute,
     EndpointSpec,
+    NewRoute,
     PutEndpoint,
     PutRoute,
     RouteOptions,
     TableOp,
+    pack,
 )
 from router.observe.log import Log
 from router.table.digest import TableDigest
-from router.table.interned import interned
 from router.table.uri import host_of
 
 
@@ -48,6 +50,10 @@ class RegistrySettings(msgspec.Struct, frozen=True):
     """`enable_http2`: without it an endpoint's `http2` means `http1` (contract §2.3)."""
     suspend_pruning: bool = False
     """`suspend_pruning_if_nats_unavailable`."""
+
+
+_TOGETHER = 100
+"""Most endpoints of a `NewRoute`: workers apply it without a pause."""
 
 
 class Table:
@@ -106,15 +112,15 @@ class Table:
 
     def snapshot(self) -> Iterator[TableOp]:
         """The whole table as operations on an empty one, to be used before anything changes."""
-        for newest in self._endpoints.values():
-            endpoint: Endpoint | None = newest
-            while endpoint is not None:
-                yield PutEndpoint(endpoint.id, endpoint.slot, endpoint.spec)
-                endpoint = endpoint.other
+        told: set[int] = set()
         for pool in self.pools.values():
-            yield pool.put
+            new: list[PutEndpoint] = []
+            ops: list[TableOp] = [NewRoute(pool.put, new)]
             for entry in pool.entries.values():
-                yield PutRoute(pool.key, entry.endpoint.id)
+                put = entry.endpoint.put
+                _tell_of(pool.key, put, put.id not in told, new, ops)
+                told.add(put.id)
+            yield from ops
 
     def routes(self) -> Iterator[tuple[str, list[EndpointSpec]]]:
         """Keys in order, endpoints in pool order, for `/routes`.
@@ -139,56 +145,85 @@ class Table:
 
     def new_pool(self, key: str, path: str, ops: list[TableOp]) -> Pool:
         """The pool of a route that is new; `path` is its context path."""
-        pool = self.pools[key] = Pool(key, path, self.settings.balancing_algorithm)
-        host = host_of(key)
-        self._hosts[host] = self._hosts.get(host, 0) + 1
-        self.history.came(host)
+        pool = self._make_pool(key, path)
         ops.append(pool.put)
         self.log.info("route-registered", uri=key)
         return pool
 
+    def _make_pool(self, key: str, path: str) -> Pool:
+        pool = self.pools[key] = Pool(key, path, self.settings.balancing_algorithm)
+        host = host_of(key)
+        self._hosts[host] = self._hosts.get(host, 0) + 1
+        self.history.came(host)
+        return pool
+
     def put(
-        self, pool: Pool, entry: Entry | None, spec: EndpointSpec, address: str, now: float, ops: list[TableOp]
-    ) -> None:
-        """Add an endpoint to a pool, or put it in the place of `entry`."""
-        endpoint = self._use(spec, address, ops)
-        old = entry.endpoint if entry is not None else None
-        if entry is not None and old is not None and ages_alike(old.spec, spec):
-            entry.endpoint = endpoint
-            entry.refreshed = max(now, entry.refreshed)
-        else:
-            # A new one also where the time to live changes: the old one stays in the wheel, dead, until it is due.
-            if entry is not None:
-                now, entry.refreshed = max(now, entry.refreshed), DEAD
-            entry = pool.entries[endpoint.address] = Entry(endpoint, pool, now)
-            if not (spec.tls or spec.source):
-                self.wheel.add(entry)
+        self, pool: Pool, entry: Entry | None, spec: EndpointSpec, packed: bytes, now: float, ops: list[TableOp]
+    ) -> Entry:
+        """Add an endpoint (`packed` is `spec` packed) to a pool, or put it in the place of `entry`: its entry now."""
+        endpoint = self._use(spec, spec.address, packed, ops)
+        address = endpoint.address
+        if entry is not None:
+            # What stood for the old one (the wheel, a repeat) finds it dead, and knows.
+            now, entry.refreshed = max(now, entry.refreshed), DEAD
+        made = pool.entries[address] = Entry(endpoint, pool, now)
+        if endpoint.ages:
+            self.wheel.add(made)
         if spec.source:
             self.static.add((pool.key, address))
-        else:
+        elif self.static:
             self.static.discard((pool.key, address))
         pool.changed = now
-        if old is not None:
-            self._mark(pool.key, old.spec)
-        self._mark(pool.key, spec)
-        if old is None:
+        self._mark(pool.key, endpoint)
+        if entry is None:
             self.empty.pop(pool.key, None)
-            ops.append(PutRoute(pool.key, endpoint.id))
-            self.log.info("endpoint-registered", **about(pool.key, spec))
-            self.history.happened("registered", pool.key, address, who(spec))
+            ops.append(PutRoute(pool.key, endpoint.put.id))
+            self.log.tell("endpoint-registered", about, pool.key, spec)
+            self.history.happened("registered", pool.key, (address,), packed)
         else:
-            ops.append(PutRoute(pool.key, endpoint.id, old.id))
-            self.history.happened("changed", pool.key, address, what_changed(old.spec, spec))
+            old = entry.endpoint
+            self._mark(pool.key, old)
+            ops.append(PutRoute(pool.key, endpoint.put.id, old.put.id))
+            self.history.happened("changed", pool.key, (address,), what_changed(old.spec, spec))
             self._release(old, ops)
             self.log.debug("endpoint-registered", **about(pool.key, spec))
         if spec.options is not None:
             self._complain(pool, spec.options)
             self.heed(pool, spec.options, ops)
+        return made
 
-    def _mark(self, key: str, spec: EndpointSpec) -> None:
+    def put_route(
+        self, key: str, path: str, options: RouteOptions, endpoints: list[tuple[EndpointSpec, str, float]], why: str
+    ) -> list[TableOp]:
+        """A route that is new, with its endpoints, their addresses and stamps: what `new_pool` and `put` do at once.
+
+        For tables that come by the hundred thousand: a line of history an endpoint, and none in the log.
+        """
+        pool = self._make_pool(key, path)
+        if options != NO_OPTIONS:
+            self.heed(pool, options, [])
+        entries, add = pool.entries, self.wheel.add
+        new: list[PutEndpoint] = []
+        ops: list[TableOp] = [NewRoute(pool.put, new)]
+        for spec, address, heard in endpoints:
+            if address in entries:
+                continue
+            introduced: list[TableOp] = []
+            endpoint = self._use(spec, address, pack(spec), introduced)
+            entry = entries[endpoint.address] = Entry(endpoint, pool, heard)
+            if endpoint.ages:
+                add(entry)
+            if heard > pool.changed:
+                pool.changed = heard
+            _tell_of(key, endpoint.put, bool(introduced), new, ops)
+        self.digest.toggle(key, *[entry.endpoint.put.packed for entry in entries.values()])
+        self.history.happened("registered", key, entries, why)
+        return ops
+
+    def _mark(self, key: str, endpoint: Endpoint) -> None:
         """Count an endpoint of a route in or out; static ones are this router's own affair."""
-        if not spec.source:
-            self.digest.toggle(key, spec)
+        if not endpoint.source:
+            self.digest.toggle(key, endpoint.put.packed)
 
     def heed(self, pool: Pool, options: RouteOptions, ops: list[TableOp]) -> None:
         """What a registration asks for holds for the whole pool, the last one wins (contract §4.5)."""
@@ -214,27 +249,29 @@ class Table:
         elif options.problem:
             self.log.error("invalid-route-options", uri=pool.key, error=options.problem)
 
-    def _use(self, spec: EndpointSpec, address: str, ops: list[TableOp], slot: int | None = None) -> Endpoint:
+    def _use(
+        self, spec: EndpointSpec, address: str, packed: bytes, ops: list[TableOp], slot: int | None = None
+    ) -> Endpoint:
         """The endpoint of a registration, once more in use; `slot` is for an address that has none yet."""
         newest = endpoint = self._endpoints.get(address)
-        while endpoint is not None and endpoint.spec != spec:
+        while endpoint is not None and endpoint.put.packed != packed:
             endpoint = endpoint.other
         if endpoint is None:
-            spec = interned(spec)
             if newest is not None:
-                slot, address = newest.slot, newest.address
+                slot, address = newest.put.slot, newest.address
             elif slot is None:
                 slot = self._slots.take()
-            endpoint = self._endpoints[address] = Endpoint(self._next_id, slot, spec, address, newest)
+            put = PutEndpoint.of(self._next_id, slot, spec, packed)
+            endpoint = self._endpoints[address] = Endpoint(put, spec, address, newest)
             self._next_id += 1
-            ops.append(PutEndpoint(endpoint.id, endpoint.slot, spec))
+            ops.append(put)
         endpoint.uses += 1
         return endpoint
 
-    def reserve(self, spec: EndpointSpec, slot: int, ops: list[TableOp]) -> None:
+    def reserve(self, spec: EndpointSpec, packed: bytes, slot: int, ops: list[TableOp]) -> None:
         """Let an endpoint of a new address have this slot, if nobody has it; to be followed by `put`."""
         if spec.address not in self._endpoints and self._slots.reserve(slot):
-            self._use(spec, spec.address, ops, slot).uses -= 1
+            self._use(spec, spec.address, packed, ops, slot).uses -= 1
 
     def _release(self, endpoint: Endpoint, ops: list[TableOp]) -> None:
         endpoint.uses -= 1
@@ -250,8 +287,8 @@ class Table:
             self._endpoints[endpoint.address] = endpoint.other
         else:
             del self._endpoints[endpoint.address]
-            self._slots.give_back(endpoint.slot)
-        ops.append(DropEndpoint(endpoint.id))
+            self._slots.give_back(endpoint.put.slot)
+        ops.append(DropEndpoint(endpoint.put.id))
 
     # -------------------------------------------------------- what going takes
 
@@ -262,8 +299,8 @@ class Table:
         self.static.discard((pool.key, endpoint.address))
         entry.refreshed = DEAD
         pool.changed = now
-        self._mark(pool.key, endpoint.spec)
-        ops.append(DropRoute(pool.key, endpoint.id))
+        self._mark(pool.key, endpoint)
+        ops.append(DropRoute(pool.key, endpoint.put.id))
         self._release(endpoint, ops)
 
     def drop_if_empty(self, pool: Pool, why: str, now: float, ops: list[TableOp]) -> bool:
@@ -283,3 +320,13 @@ class Table:
             self.history.went(host, why)
         ops.append(DropPool(pool.key))
         return True
+
+
+def _tell_of(key: str, put: PutEndpoint, is_new: bool, new: list[PutEndpoint], ops: list[TableOp]) -> None:
+    """Add an endpoint of a new route to `new`, which the `NewRoute` at the head of `ops` has; or say it behind it."""
+    if is_new and len(ops) == 1 and len(new) < _TOGETHER:
+        new.append(put)
+        return
+    if is_new:
+        ops.append(put)
+    ops.append(PutRoute(key, put.id))

@@ -1,7 +1,7 @@
 """Which endpoints an app has, and which routes: control's table turned round, kept up to date by the same operations.
 
 An app is known by the id that its instances register; instances that give none are known by the first route that they
-serve, so that nothing with traffic goes unnamed.
+serve, so that nothing with traffic goes unnamed. There is one small record an endpoint: its spec stays packed.
 """
 
 from __future__ import annotations
@@ -10,20 +10,31 @@ from collections.abc import Callable, Iterable
 
 from router.messages import (
     DropEndpoint,
-    DropPool,
     DropRoute,
     EndpointSpec,
+    NewRoute,
     PutEndpoint,
-    PutPool,
     PutRoute,
     SetHealth,
     TableOp,
+    unpack,
 )
 
 NOBODY = "-"
 """The app of an endpoint that serves no route and names no app."""
 MAX_LEAVING = 1000
 """Endpoints that are remembered after they left the table, while requests are in flight there."""
+
+
+class _Member:
+    """An endpoint, the name of its app ("" as long as it has none), and the keys of its routes."""
+
+    __slots__ = ("app", "keys", "put")
+
+    def __init__(self, put: PutEndpoint) -> None:
+        self.put = put
+        self.app = ""
+        self.keys: tuple[str, ...] = ()
 
 
 class Directory:
@@ -34,13 +45,10 @@ class Directory:
 
     def __init__(self) -> None:
         self.in_flight: Callable[[int], int] = lambda slot: 0
-        self._specs: dict[int, EndpointSpec] = {}
-        self._keys: dict[int, list[str]] = {}
-        self._slots: dict[int, int] = {}
-        self._members: dict[str, list[int]] = {}
+        self._members: dict[int, _Member] = {}
         self._names: dict[str, str] = {}
         """Address → name of the app, for endpoints that do not give one themselves."""
-        self._apps: dict[str, dict[int, None]] = {}
+        self._apps: dict[str, dict[int, _Member]] = {}
         self._unhealthy: dict[EndpointSpec, dict[str, str]] = {}
         """What active checks find unfit → route → why."""
         self._leaving: dict[int, tuple[str, EndpointSpec]] = {}
@@ -48,41 +56,45 @@ class Directory:
 
     def apply(self, ops: Iterable[TableOp]) -> None:
         """The table has changed by these operations."""
+        members = self._members
         for op in ops:
             match op:
-                case PutRoute(key=key, id=id, replaces=replaces):
-                    if replaces:
-                        self._leave(key, replaces)
-                    self._join(key, id)
-                case DropRoute(key=key, id=id):
-                    self._leave(key, id)
-                case PutEndpoint(id=id, slot=slot, spec=spec):
-                    self._leaving.pop(slot, None)
-                    self._specs[id] = spec
-                    self._slots[id] = slot
-                    self._keys[id] = []
-                case DropEndpoint(id=id):
-                    self._forget(id)
-                case PutPool(key=key):
-                    self._members.setdefault(key, [])
-                case DropPool(key=key):
-                    for id in list(self._members.get(key, ())):
-                        self._leave(key, id)
-                    self._members.pop(key, None)
-                case SetHealth(key=key, id=id, reason=reason):
-                    self._set_health(key, id, reason)
+                case PutRoute():
+                    if op.replaces:
+                        self._leave(op.key, op.replaces)
+                    if op.id in members:
+                        self._join(op.key, members[op.id])
+                case DropRoute():
+                    self._leave(op.key, op.id)
+                case PutEndpoint():
+                    self._introduce(op)
+                case DropEndpoint():
+                    self._forget(op.id)
+                case NewRoute():
+                    for put in op.endpoints:
+                        self._join(op.pool.key, self._introduce(put))
+                case SetHealth():
+                    self._set_health(op.key, op.id, op.reason)
 
-    def _join(self, key: str, id: int) -> None:
-        spec = self._specs.get(id)
-        if spec is None:
-            return
-        self._keys[id].append(key)
-        self._members.setdefault(key, []).append(id)
-        name = spec.app or self._names.setdefault(spec.address, key)
-        self._apps.setdefault(name, {})[id] = None
+    def _introduce(self, put: PutEndpoint) -> _Member:
+        if self._leaving:
+            self._leaving.pop(put.slot, None)
+        member = self._members[put.id] = _Member(put)
+        return member
+
+    def _join(self, key: str, member: _Member) -> None:
+        member.keys += (key,)
+        if not member.app:
+            put = member.put
+            name = put.app or self._names.setdefault(unpack(put.packed).address, key)
+            app = self._apps.get(name)
+            if app is None:
+                app = self._apps[name] = {}
+            member.app = name
+            app[put.id] = member
 
     def _set_health(self, key: str, id: int, reason: str) -> None:
-        spec = self._specs.get(id)
+        spec = self.spec(id)
         if spec is None:
             return
         reasons = self._unhealthy.setdefault(spec, {})
@@ -96,19 +108,15 @@ class Directory:
     def _leave(self, key: str, id: int) -> None:
         if self._unhealthy:
             self._set_health(key, id, "")
-        keys = self._keys.get(id)
-        if keys is not None and key in keys:
-            keys.remove(key)
-        members = self._members.get(key)
-        if members is not None and id in members:
-            members.remove(id)
+        member = self._members.get(id)
+        if member is not None and key in member.keys:
+            member.keys = tuple([each for each in member.keys if each != key])
 
     def _forget(self, id: int) -> None:
-        spec = self._specs.pop(id, None)
-        self._keys.pop(id, None)
-        slot = self._slots.pop(id, None)
-        if spec is None or slot is None:
+        member = self._members.pop(id, None)
+        if member is None:
             return
+        spec, slot = unpack(member.put.packed), member.put.slot
         self._unhealthy.pop(spec, None)
         name = self.app_of(spec)
         if not spec.app:
@@ -117,8 +125,8 @@ class Directory:
             members.pop(id, None)
             if not members:
                 del self._apps[name]
-        still_used = members is not None and any(self._slots[other] == slot for other in members)
-        if not still_used and len(self._leaving) < MAX_LEAVING and self.in_flight(slot) > 0:
+        leaves = len(self._leaving) < MAX_LEAVING and self.in_flight(slot) > 0
+        if leaves and (members is None or all(other.put.slot != slot for other in members.values())):
             self._leaving[slot] = (name, spec)
 
     # -------------------------------------------------------- questions
@@ -148,11 +156,12 @@ class Directory:
 
     def endpoints(self, app: str) -> dict[EndpointSpec, int]:
         """Endpoints of an app, in the order in which they came, and their slots in the block of requests in flight."""
-        return {self._specs[id]: self._slots[id] for id in self._apps.get(app, ()) if id in self._specs}
+        return {unpack(member.put.packed): member.put.slot for member in self._of(app)}
 
     def spec(self, id: int) -> EndpointSpec | None:
         """The endpoint with this id, None when it is not in the table."""
-        return self._specs.get(id)
+        member = self._members.get(id)
+        return None if member is None else unpack(member.put.packed)
 
     def leaving(self, app: str) -> dict[EndpointSpec, int]:
         """Endpoints of an app that have left the table and finish what they have; with their slots, as `endpoints`."""
@@ -167,12 +176,16 @@ class Directory:
     def routes(self, app: str, limit: int = 0) -> list[str]:
         """Route keys of an app, sorted; at most `limit` of them when that is not 0."""
         found: set[str] = set()
-        for id in self._apps.get(app, ()):
-            found.update(self._keys.get(id, ()))
+        for member in self._of(app):
+            found.update(member.keys)
             if limit and len(found) >= limit:
                 break
         return sorted(found)[: limit or None]
 
     def has_route(self, app: str, text: str) -> bool:
         """One of the app's routes contains this text."""
-        return any(text in key for id in self._apps.get(app, ()) for key in self._keys.get(id, ()))
+        return any(text in key for member in self._of(app) for key in member.keys)
+
+    def _of(self, app: str) -> Iterable[_Member]:
+        found = self._apps.get(app)
+        return found.values() if found is not None else ()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 from router.messages import FailedRequest
@@ -18,37 +19,34 @@ _LEVELS = {1: "info", 2: "warn", 3: "error"}
 _MAX_TEXT = 2048
 
 
+Data = dict[str, Any] | Callable[[], dict[str, Any]]
+"""What is known of an event, or what makes it when somebody looks."""
+
+
 class Events:
     """The ring of events. Numbers rise by one, so that a reader can ask for what came after the last it saw."""
 
     def __init__(self, size: int = EVENTS) -> None:
-        self._ring: deque[dict[str, Any]] = deque(maxlen=size)
+        self._ring: deque[tuple[int, float, int, str, str, Data]] = deque(maxlen=size)
         self.last = 0
         """The number of the newest event."""
 
-    def add(self, level: int, source: str, event: str, data: dict[str, Any]) -> None:
+    def add(self, level: int, source: str, event: str, data: Data) -> None:
         """Something happened; `level` as in the log."""
         self.last += 1
-        self._ring.append(
-            {
-                "id": self.last,
-                "at": time.time(),
-                "level": _LEVELS.get(level, "info"),
-                "source": source,
-                "event": event,
-                "data": data,
-            }
-        )
+        self._ring.append((self.last, time.time(), level, source, event, data))
 
     def after(self, id: int = 0, limit: int = 100, text: str = "") -> list[dict[str, Any]]:
         """At most `limit` events with a higher number and this text in name or data, the newest first."""
         found: list[dict[str, Any]] = []
         wanted = text.lower()
-        for event in reversed(self._ring):
-            if event["id"] <= id or len(found) >= limit:
+        for number, at, level, source, event, data in reversed(self._ring):
+            if number <= id or len(found) >= limit:
                 break
-            if not wanted or wanted in f"{event['event']} {event['data']}".lower():
-                found.append(event)
+            facts = data() if callable(data) else data
+            if not wanted or wanted in f"{event} {facts}".lower():
+                name = _LEVELS.get(level, "info")
+                found.append({"id": number, "at": at, "level": name, "source": source, "event": event, "data": facts})
         return found
 
 

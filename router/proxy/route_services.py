@@ -30,7 +30,7 @@ from router.http.signature import (
     read_signature,
     sign,
 )
-from router.messages import EndpointSpec, RouteOptions
+from router.messages import EndpointSpec, PutEndpoint, RouteOptions
 from router.messages import RouteServices as Settings
 from router.observe.access_log import NO_ENDPOINT
 from router.proxy.connections import Connections
@@ -84,7 +84,7 @@ class Service(Endpoint):
     head_lines = b"\r\n"  # a service is told of no instance (contract §5.3)
 
     def __init__(self, spec: EndpointSpec, loads: Loads, connections: Connections) -> None:
-        super().__init__(0, 0, spec, loads)  # slot 0: not counted
+        super().__init__(PutEndpoint.of(0, 0, spec), loads)  # slot 0: not counted
         self.connections = connections
         self.tls_context = None
 

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from router import in_flight
 from router.balance.strategy import Strategy
 from router.in_flight import InFlight
-from router.messages import EndpointSpec
+from router.messages import EndpointSpec, PutEndpoint
 from router.simulate.scenario import Arrival, Scenario
 from router.table.endpoint import Endpoint, Loads
 from router.table.pool import Pool
@@ -95,7 +95,7 @@ class Simulation:
             dead = number >= scenario.endpoints - scenario.dead
             self._backends.append(_Backend(scenario.slow_factor if slow else 1.0, dead))
             spec = EndpointSpec("10.0.0.1", number + 1, instance_id=f"i{number}")
-            self._pool.put(Endpoint(number + 1, number + 1, spec, self._loads), 0)
+            self._pool.put(Endpoint(PutEndpoint.of(number + 1, number + 1, spec), self._loads), 0)
         self._events: list[tuple[float, int, _Request]] = []
         self._order = count()
         self._latencies: list[float] = []

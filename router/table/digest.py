@@ -13,7 +13,6 @@ from zlib import crc32
 
 import msgspec
 
-from router.messages import EndpointSpec
 from router.table.uri import host_of
 
 BUCKETS = 256
@@ -21,7 +20,8 @@ _WIDTH = 8  # bytes of one digest
 _PACKED = struct.Struct(f">{BUCKETS}Q")
 PACKED_BYTES = _PACKED.size
 
-_encode = msgspec.msgpack.encode
+_encode = msgspec.msgpack.Encoder().encode
+_PAIR = b"\x92"  # an array of two begins so
 
 
 def bucket_of(key: str) -> int:
@@ -29,9 +29,9 @@ def bucket_of(key: str) -> int:
     return crc32(host_of(key).encode("utf-8", "surrogatepass")) % BUCKETS
 
 
-def entry_digest(key: str, spec: EndpointSpec) -> int:
-    """The digest of one endpoint of one route."""
-    return int.from_bytes(blake2b(_encode((key, spec)), digest_size=_WIDTH).digest(), "big")
+def entry_digest(key: str, packed: bytes) -> int:
+    """The digest of one endpoint of one route: of MessagePack's array of key and spec."""
+    return int.from_bytes(blake2b(_PAIR + _encode(key) + packed, digest_size=_WIDTH).digest(), "big")
 
 
 class TableDigest:
@@ -42,9 +42,11 @@ class TableDigest:
     def __init__(self) -> None:
         self._digests = [0] * BUCKETS
 
-    def toggle(self, key: str, spec: EndpointSpec) -> None:
-        """An endpoint has come to a route, or has left it."""
-        self._digests[bucket_of(key)] ^= entry_digest(key, spec)
+    def toggle(self, key: str, *packed: bytes) -> None:
+        """These endpoints have come to a route, or have left it."""
+        bucket = bucket_of(key)
+        for each in packed:
+            self._digests[bucket] ^= entry_digest(key, each)
 
     def pack(self) -> bytes:
         """All digests, for `differing` of another router: `PACKED_BYTES` bytes."""

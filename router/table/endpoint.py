@@ -1,7 +1,8 @@
 """One endpoint as a worker knows it: where it is, whose it is, and whether it may be picked.
 
-Everything that a request needs from an endpoint is made once, here: the address, and the header lines that name the
-instance. Whether it may be picked is the `available` property; strategies ask nothing else (style rule 7).
+What a request needs from an endpoint is made once, when the first one does: the spec out of the bytes in which it came,
+and the header lines that name the instance. Whether it may be picked is the `available` property; strategies ask
+nothing else (style rule 7).
 
 In-flight counts live outside, in a block shared by all workers (`Loads`), one slot per address: two endpoints with
 one address (a port reused by another app) share a slot, as they share a machine.
@@ -12,7 +13,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from router.messages import EndpointSpec
+from router.messages import EndpointSpec, PutEndpoint, pack, unpack
+from router.table.interned import interned
 
 LogFields = tuple[bytes, bytes]
 
@@ -68,8 +70,9 @@ class Endpoint:
     __slots__ = (
         "_head_lines",
         "_log_fields",
+        "_packed",
+        "_spec",
         "account",
-        "address",
         "connections",
         "failed_at",
         "id",
@@ -77,8 +80,8 @@ class Endpoint:
         "max_conns",
         "record",
         "slot",
-        "spec",
         "unhealthy",
+        "via_service",
         "warm_since",
         "weight",
     )
@@ -86,15 +89,17 @@ class Endpoint:
     tls_context: Any = None
     """How TLS is spoken with it, where that is not as with backends (`proxy.route_services`)."""
 
-    def __init__(self, id: int, slot: int, spec: EndpointSpec, loads: Loads) -> None:
-        self.id = id
-        self.slot = slot
-        self.spec = spec
+    def __init__(self, put: PutEndpoint, loads: Loads) -> None:
+        self.id = put.id
+        self.slot = put.slot
+        self._packed = put.packed
+        self._spec: EndpointSpec | None = None
+        self.via_service = put.via_service
+        """It was registered with the URL of a route service."""
         self.loads = loads
-        self.address = spec.address
-        self.weight = spec.weight
+        self.weight = put.weight
         """Share of the traffic, next to the pool's other weights; 0 = only when nothing else is left."""
-        self.max_conns = spec.options.max_conns if spec.options is not None else 0
+        self.max_conns = put.max_conns
         """Its own limit, which goes before `Loads.max_conns`; 0 = none."""
         self.failed_at = 0.0
         """When an attempt failed (monotonic seconds), 0 = no mark (contract §4.6). Set whenever it is out of use."""
@@ -114,6 +119,24 @@ class Endpoint:
     def __deepcopy__(self, memo: dict[int, Any]) -> Endpoint:
         """There is only one of it, however often a strategy that knows it is copied (`proxy.explain`)."""
         return self
+
+    @property
+    def spec(self) -> EndpointSpec:
+        """The registration."""
+        if self._spec is None:
+            self._spec = interned(unpack(self._packed))
+            self._packed = b""
+        return self._spec
+
+    @property
+    def packed(self) -> bytes:
+        """The registration, packed."""
+        return self._packed or pack(self.spec)
+
+    @property
+    def address(self) -> str:
+        """`host:port`."""
+        return self.spec.address
 
     @property
     def head_lines(self) -> bytes:

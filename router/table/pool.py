@@ -63,13 +63,13 @@ class Pool:
         self._by_instance = self.local = None
         if endpoint.weight != 1:
             self.weighted = True
-        self.route_services += bool(endpoint.spec.route_service_url)
+        self.route_services += endpoint.via_service
         if replaces:
             for i, old in enumerate(self.endpoints):
                 if old.id == replaces:
                     endpoint.succeed(old)
                     self.endpoints[i] = endpoint
-                    self.route_services -= bool(old.spec.route_service_url)
+                    self.route_services -= old.via_service
                     return
         self.endpoints.append(endpoint)
 
@@ -81,7 +81,7 @@ class Pool:
                 del self.endpoints[i]
                 self.version += 1
                 self.weighted = self.weighted and any(e.weight != 1 for e in self.endpoints)
-                self.route_services -= bool(endpoint.spec.route_service_url)
+                self.route_services -= endpoint.via_service
                 return
 
     def instance(self, name: str) -> Endpoint | None:
@@ -99,7 +99,7 @@ class Pool:
         counts more than one that does not: no request may go around it.
         """
         for endpoint in reversed(self.endpoints):
-            if endpoint.spec.route_service_url:
+            if endpoint.via_service:
                 return endpoint.spec.route_service_url
         return ""
 

@@ -17,7 +17,7 @@ from router.messages import (
     DropEndpoint,
     DropPool,
     DropRoute,
-    EndpointSpec,
+    NewRoute,
     PutEndpoint,
     PutPool,
     PutRoute,
@@ -26,7 +26,6 @@ from router.messages import (
     TableOp,
 )
 from router.table.endpoint import Endpoint, Loads
-from router.table.interned import interned
 from router.table.pool import Pool
 
 StrategyMaker = Callable[[str, RouteOptions], Any]
@@ -59,6 +58,7 @@ class RouteTable:
             PutPool: self._put_pool,
             DropPool: self._drop_pool,
             PutRoute: self._put_route,
+            NewRoute: self._new_route,
             DropRoute: self._drop_route,
             SetHealth: self._set_health,
         }
@@ -98,7 +98,7 @@ class RouteTable:
             appliers[type(op)](op)
 
     def _put_endpoint(self, op: PutEndpoint) -> None:
-        self.endpoints[op.id] = Endpoint(op.id, op.slot, interned(op.spec), self.loads)
+        self.endpoints[op.id] = Endpoint(op, self.loads)
 
     def _drop_endpoint(self, op: DropEndpoint) -> None:
         endpoint = self.endpoints.pop(op.id, None)
@@ -126,6 +126,13 @@ class RouteTable:
         endpoint = self.endpoints.get(op.id)
         if pool is not None and endpoint is not None:
             pool.put(endpoint, op.replaces)
+
+    def _new_route(self, op: NewRoute) -> None:
+        self._put_pool(op.pool)
+        pool, loads, endpoints = self.pools[op.pool.key], self.loads, self.endpoints
+        for put in op.endpoints:
+            endpoint = endpoints[put.id] = Endpoint(put, loads)
+            pool.put(endpoint, 0)
 
     def _drop_route(self, op: DropRoute) -> None:
         pool = self.pools.get(op.key)
@@ -175,24 +182,25 @@ class RouteTable:
 
     def inherit(self, old: RouteTable) -> None:
         """Take over idle connections and failure marks from the table that this one replaces."""
-        by_address: dict[str, list[Endpoint]] = {}
+        by_slot: dict[int, list[Endpoint]] = {}  # one slot an address, also over control's restart
         for endpoint in old.endpoints.values():
             if endpoint.connections is not None or endpoint.failed_at:
-                by_address.setdefault(endpoint.address, []).append(endpoint)
+                by_slot.setdefault(endpoint.slot, []).append(endpoint)
         for endpoint in self.endpoints.values():
             endpoint.warm_since = 0.0  # a whole table is no endpoint that has just come
-            for predecessor in by_address.get(endpoint.address, ()):
-                endpoint.succeed(predecessor)
+            for predecessor in by_slot.get(endpoint.slot, ()):
+                if predecessor.address == endpoint.address:
+                    endpoint.succeed(predecessor)
         for endpoint in old.endpoints.values():
             if endpoint.connections is not None:
                 endpoint.connections.close()
 
-    def dump(self) -> Iterator[tuple[PutPool, list[tuple[int, EndpointSpec]]]]:
-        """Every pool, and (slot, endpoint) in order."""
+    def dump(self) -> Iterator[tuple[PutPool, list[tuple[int, bytes]]]]:
+        """Every pool, and (slot, packed endpoint) in order."""
         for pool in self.pools.values():
             options = None if pool.options is NO_OPTIONS else pool.options
             put = PutPool(pool.key, pool.context_path, pool.algorithm, options)
-            yield put, [(endpoint.slot, endpoint.spec) for endpoint in pool.endpoints]
+            yield put, [(endpoint.slot, endpoint.packed) for endpoint in pool.endpoints]
 
 
 def _walk(node: Node, path: bytes) -> Pool | None:

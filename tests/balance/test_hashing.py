@@ -16,10 +16,9 @@ from router.balance.maglev import BIG, STEP, fill
 from router.balance.rendezvous import Rendezvous
 from router.balance.round_robin import RoundRobin
 from router.messages import EndpointSpec, RouteOptions
-from router.table.endpoint import Endpoint
 from router.table.hash_key import BadHashKey, hash_key
 from router.table.pool import Pool
-from tests.support.table import Asking, pool_of
+from tests.support.table import Asking, endpoint_of, pool_of
 
 BY_TENANT = RouteOptions("hash", "header:tenant")
 KEYS = [b"tenant-%d" % n for n in range(2000)]
@@ -46,7 +45,7 @@ def test_every_router_sends_a_key_to_the_same_instance(kind: Any) -> None:
     other = Pool("a.com", "/", "hash", None)
     for endpoint in reversed(pool.endpoints):  # another order of arrival, other addresses
         spec = EndpointSpec("192.0.2.7", endpoint.spec.port + 7, instance_id=endpoint.spec.instance_id)
-        other.put(Endpoint(endpoint.id + 50, endpoint.slot + 50, spec, endpoint.loads), 0)
+        other.put(endpoint_of(endpoint.id + 50, endpoint.slot + 50, spec, endpoint.loads), 0)
     assert owners(kind, pool) == owners(kind, other)
 
 
@@ -161,7 +160,7 @@ def test_a_table_is_filled_in_steps_while_the_one_before_is_used() -> None:
             moved += now != before[key] and before[key] != "i0"
     assert pick(strategy, pool, KEYS[0]) == pick(made(ConsistentHash), pool, KEYS[0])
     assert lanes.own[0] == 0
-    again = Endpoint(99, 5, endpoints[5].spec, endpoints[5].loads)
+    again = endpoint_of(99, 5, endpoints[5].spec, endpoints[5].loads)
     pool.put(again, endpoints[5].id)  # registered anew: the same instance, so nothing moves
     key = next(key for key in KEYS if pick(strategy, pool, key) == "i5")
     assert strategy.pick(pool, Asking(tenant=key)) is again
@@ -179,7 +178,7 @@ def test_instances_without_an_id_go_by_their_address() -> None:
     pool, _, _ = pool_of(0)
     lent = pool_of(1)[1][0].loads
     for n in range(4):
-        pool.put(Endpoint(n + 1, n, EndpointSpec("10.0.0.1", n + 1), lent), 0)
+        pool.put(endpoint_of(n + 1, n, EndpointSpec("10.0.0.1", n + 1), lent), 0)
     strategy = made(ConsistentHash)
     found = {strategy.pick(pool, Asking(tenant=key)).address for key in KEYS}
     assert len(found) == 4

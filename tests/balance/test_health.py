@@ -27,7 +27,7 @@ class Court:
         self.table = RouteTable(self.loads, lambda name, options: None)
         self.table.apply([PutPool("a.com", "/", "x")])
         for id in range(1, size + 1):
-            self.table.apply([PutEndpoint(id, id, EndpointSpec("10.0.0.1", id)), PutRoute("a.com", id)])
+            self.table.apply([PutEndpoint.of(id, id, EndpointSpec("10.0.0.1", id)), PutRoute("a.com", id)])
         self.events: list[tuple[str, int]] = []
         self.watch = Watch(
             self.loads, self.table.pools.get, lambda event, pool, e, why: self.events.append((event, e.id))

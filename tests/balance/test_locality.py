@@ -9,9 +9,9 @@ from router.balance.locality import Locality
 from router.balance.round_robin import RoundRobin
 from router.balance.slow_start import warmed
 from router.messages import EndpointSpec
-from router.table.endpoint import Endpoint, Loads
+from router.table.endpoint import Loads
 from router.table.pool import Pool
-from tests.support.table import Lanes
+from tests.support.table import Lanes, endpoint_of
 
 STRATEGIES = {"round-robin": RoundRobin, "least-connection": LeastConnection}
 
@@ -30,7 +30,7 @@ def pool_of(*zones: str, algorithm: str = "round-robin") -> Pool:
     loads.now = 100.0
     pool = Pool("a.com", "/", algorithm, STRATEGIES[algorithm]())
     for id, zone in enumerate(zones, 1):
-        pool.put(Endpoint(id, id, EndpointSpec("10.0.0.1", id, availability_zone=zone), loads), 0)
+        pool.put(endpoint_of(id, id, EndpointSpec("10.0.0.1", id, availability_zone=zone), loads), 0)
     return pool
 
 
@@ -77,7 +77,7 @@ def test_who_is_picked(
 def test_the_pool_changes_and_the_local_part_with_it() -> None:
     pool = pool_of("z1", "z2")
     assert picks(pool, "z1") == {1}
-    pool.put(Endpoint(3, 3, EndpointSpec("10.0.0.1", 3, availability_zone="z1"), pool.endpoints[0].loads), 0)
+    pool.put(endpoint_of(3, 3, EndpointSpec("10.0.0.1", 3, availability_zone="z1"), pool.endpoints[0].loads), 0)
     assert picks(pool, "z1") == {1, 3}
     pool.drop(1)
     assert picks(pool, "z1") == {3}

@@ -13,10 +13,10 @@ from router import in_flight
 from router.balance.least_connection import LeastConnection
 from router.in_flight import InFlight
 from router.messages import EndpointSpec
-from router.table.endpoint import Endpoint, Loads
+from router.table.endpoint import Loads
 from router.table.pool import Pool
 from tests.support.routers import running, until
-from tests.support.table import Asking
+from tests.support.table import Asking, endpoint_of
 from tests.support.wire import Client
 from tests.support.workers import backend
 
@@ -29,7 +29,7 @@ def _work(fd: int, lane: int, together: Barrier) -> None:
     pool = Pool("a.com", "/", "least-connection", LeastConnection())
     loads = Loads(counts)
     for number in range(ENDPOINTS):
-        pool.put(Endpoint(number + 1, number + 1, EndpointSpec("10.0.0.1", number + 1), loads), 0)
+        pool.put(endpoint_of(number + 1, number + 1, EndpointSpec("10.0.0.1", number + 1), loads), 0)
     for _ in range(ROUNDS):
         together.wait(20)
         request = Asking()

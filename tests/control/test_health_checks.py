@@ -74,7 +74,7 @@ async def test_workers_hear_of_changes_for_every_route_and_newcomers_of_what_sta
     async with Backend() as backend:
         checks = HealthChecks([check(type="http", path="/up")], told.extend, RecordingLog())
         spec = EndpointSpec("127.0.0.1", backend.port)
-        checks.apply([PutEndpoint(7, 1, spec), PutRoute("a.com", 7), PutRoute("b.com", 7)])
+        checks.apply([PutEndpoint.of(7, 1, spec), PutRoute("a.com", 7), PutRoute("b.com", 7)])
         try:
             await until(lambda: len(backend.asked) >= 2)
             assert backend.asked[0] == ("/up", "a.com")
@@ -86,7 +86,7 @@ async def test_workers_hear_of_changes_for_every_route_and_newcomers_of_what_sta
             assert sorted(checks.standing(), key=lambda op: op.key) == told  # type: ignore[union-attr]
             told.clear()
             # Another registration of the same address is no news about its health.
-            checks.apply([PutEndpoint(8, 1, EndpointSpec("127.0.0.1", backend.port, app="x"))])
+            checks.apply([PutEndpoint.of(8, 1, EndpointSpec("127.0.0.1", backend.port, app="x"))])
             checks.apply([PutRoute("a.com", 8, 7), DropRoute("b.com", 7), DropEndpoint(7)])
             assert told == [SetHealth("a.com", 8, reason)]
             told.clear()
@@ -105,7 +105,7 @@ async def test_other_checks_after_a_reload() -> None:
     async with Backend() as backend:
         backend.status = 503
         reason = "a check was answered with 503"
-        table: list[TableOp] = [PutEndpoint(7, 1, EndpointSpec("127.0.0.1", backend.port))]
+        table: list[TableOp] = [PutEndpoint.of(7, 1, EndpointSpec("127.0.0.1", backend.port))]
         table += [PutRoute("a.com", 7), PutRoute("b.com", 7)]
         stays = check(type="http", path="/a", routes=["a.com"])
         goes = check(type="http", path="/b", routes=["b.com"])
@@ -135,7 +135,7 @@ async def test_a_closed_port_is_found_out(kind: str, reason: str) -> None:
     async with Backend() as backend:
         port = backend.port
     checks = HealthChecks([check(type=kind)], told.extend, RecordingLog())
-    checks.apply([PutEndpoint(1, 1, EndpointSpec("127.0.0.1", port)), PutRoute("a.com", 1)])
+    checks.apply([PutEndpoint.of(1, 1, EndpointSpec("127.0.0.1", port)), PutRoute("a.com", 1)])
     try:
         await until(lambda: bool(told))
         assert isinstance(told[0], SetHealth)
@@ -154,7 +154,7 @@ async def test_silence_is_no_answer() -> None:
     server = await asyncio.start_server(silent, "127.0.0.1", 0)
     checks = HealthChecks([check(type="http", timeout=0.05)], told.extend, RecordingLog())
     spec = EndpointSpec("127.0.0.1", server.sockets[0].getsockname()[1])
-    checks.apply([PutEndpoint(1, 1, spec), PutRoute("a.com", 1)])
+    checks.apply([PutEndpoint.of(1, 1, spec), PutRoute("a.com", 1)])
     try:
         await until(lambda: bool(told))
         assert told == [SetHealth("a.com", 1, "no answer to a check within 0.05 s")]

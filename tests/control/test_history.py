@@ -60,9 +60,9 @@ def test_a_look_through_the_table_is_bounded_in_time() -> None:
 
 def test_events_of_a_host() -> None:
     history = History(lambda: 5.0)
-    history.happened("registered", "a.com", "h:1", "x")
-    history.happened("registered", "a.com/p", "h:1", "y")
-    history.happened("pruned", "a.company", "h:1", "z")
+    history.happened("registered", "a.com", ("h:1",), "x")
+    history.happened("registered", "a.com/p", ("h:1",), "y")
+    history.happened("pruned", "a.company", ("h:1",), "z")
     assert [(event.when, event.what, event.why) for event in history.of("a.com")] == [
         (5.0, "registered", "x"),
         (5.0, "registered", "y"),

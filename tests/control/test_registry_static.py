@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from router.messages import EndpointSpec, PutPool, PutRoute
+from router.messages import EndpointSpec, PutPool, PutRoute, pack
 from tests.control.test_registry import House, spec
 
 
@@ -58,6 +58,8 @@ def test_one_of_them_that_fails_stays() -> None:
 
 def test_a_table_of_workers_brings_them_and_the_next_set_decides() -> None:
     house = House()
-    house.registry.load([(PutPool("a.com", "/", "round-robin"), [(0, static(1)), (1, spec(2, stale_after=120))])])
+    house.registry.load(
+        [(PutPool("a.com", "/", "round-robin"), [(0, pack(static(1))), (1, pack(spec(2, stale_after=120)))])]
+    )
     house.registry.set_static([])
     assert house.routes() == {"a.com": [2]}

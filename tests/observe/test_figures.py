@@ -146,7 +146,7 @@ def test_states_that_no_request_tells_of() -> None:
     directory.in_flight = lambda slot: flying.get(slot, 0)
     apps = Apps(directory, Clock())
     one, two = (EndpointSpec("10.0.0.1", port, app="a") for port in (1, 2))
-    directory.apply([PutPool("a.test", "/", ""), PutEndpoint(1, 7, one), PutEndpoint(2, 8, two)])
+    directory.apply([PutPool("a.test", "/", ""), PutEndpoint.of(1, 7, one), PutEndpoint.of(2, 8, two)])
     directory.apply([PutRoute("a.test", 1), PutRoute("a.test", 2), SetHealth("a.test", 2, "status 503")])
     assert (apps.state(one, None), apps.state(two, None)) == (("in", ""), ("unhealthy", "active check: status 503"))
     directory.apply([SetHealth("a.test", 2, "")])
@@ -156,7 +156,7 @@ def test_states_that_no_request_tells_of() -> None:
     directory.apply([DropEndpoint(2), DropEndpoint(1), SetHealth("a.test", 2, "too late")])
     assert directory.leaving("a") == {one: 7}
     assert directory.leaving("b") == {}
-    directory.apply([PutEndpoint(3, 7, one)])  # it is back, in its slot
+    directory.apply([PutEndpoint.of(3, 7, one)])  # it is back, in its slot
     assert directory.leaving("a") == {}
     directory.apply([DropEndpoint(3)])
     flying[7] = 0
@@ -167,7 +167,7 @@ def test_silent_apps_are_forgotten_when_they_are_gone() -> None:
     clock = Clock()
     apps = Apps(Directory(), clock)
     apps.directory.apply(
-        [PutEndpoint(1, 1, EndpointSpec("h", 1, app="kept")), PutPool("k", "/", "rr"), PutRoute("k", 1)]
+        [PutEndpoint.of(1, 1, EndpointSpec("h", 1, app="kept")), PutPool("k", "/", "rr"), PutRoute("k", 1)]
     )
     apps.received([did("kept"), did("gone")])
     clock.now += 800
@@ -181,7 +181,7 @@ def test_directory_follows_the_table() -> None:
     one, two = EndpointSpec("h", 1, app="a"), EndpointSpec("h", 2)
     directory.apply(
         [
-            *(PutEndpoint(1, 11, one), PutEndpoint(2, 12, two), PutPool("k", "/", "rr"), PutPool("l", "/", "rr")),
+            *(PutEndpoint.of(1, 11, one), PutEndpoint.of(2, 12, two), PutPool("k", "/", "rr"), PutPool("l", "/", "rr")),
             *(PutRoute("k", 1), PutRoute("l", 1), PutRoute("k", 2)),
         ]
     )
@@ -191,7 +191,7 @@ def test_directory_follows_the_table() -> None:
     assert directory.app_of(two) == "k"
     assert directory.has_route("a", "l")
     new = EndpointSpec("h", 1, app="b")
-    directory.apply([PutEndpoint(3, 11, new), PutRoute("k", 3, replaces=1), DropRoute("l", 1), DropEndpoint(1)])
+    directory.apply([PutEndpoint.of(3, 11, new), PutRoute("k", 3, replaces=1), DropRoute("l", 1), DropEndpoint(1)])
     assert sorted(directory.apps()) == ["b", "k"]
     directory.apply([DropPool("k"), DropEndpoint(2), DropEndpoint(3)])
     assert len(directory) == 0

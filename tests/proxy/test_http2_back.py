@@ -361,7 +361,7 @@ async def test_a_plain_endpoint_gets_http1_whatever_it_registers() -> None:
     async with serving(answering(OK, heads=heads)) as (bench, backends):
         spec = EndpointSpec("127.0.0.1", backends[0].port, protocol="http2")
         bench.plane.table.apply(
-            [PutPool("h2.test", "/", "round-robin"), PutEndpoint(50, 50, spec), PutRoute("h2.test", 50)]
+            [PutPool("h2.test", "/", "round-robin"), PutEndpoint.of(50, 50, spec), PutRoute("h2.test", 50)]
         )
         assert (await (await bench.client()).get("h2.test"))[0] == 200
     assert heads[0].startswith(b"GET / HTTP/1.1\r\n")

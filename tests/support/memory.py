@@ -79,7 +79,7 @@ class MemoryPlane:
         self.plane.configure(WorkerSettings(**{"strategies": STRATEGIES, "endpoint_timeout": 0.0, **settings}))
         spec = EndpointSpec("127.0.0.1", 1)
         self.plane.table.apply(
-            [PutEndpoint(1, 1, spec), PutPool("app.test", "/", "round-robin"), PutRoute("app.test", 1)]
+            [PutEndpoint.of(1, 1, spec), PutPool("app.test", "/", "round-robin"), PutRoute("app.test", 1)]
         )
 
     def connect(self) -> tuple[FrontendH1, Transport, BackendH1, Transport]:

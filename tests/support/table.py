@@ -38,6 +38,11 @@ class Named:
         self.options = options
 
 
+def endpoint_of(id: int, slot: int, spec: EndpointSpec, loads: Loads) -> Endpoint:
+    """As control would introduce it."""
+    return Endpoint(PutEndpoint.of(id, slot, spec), loads)
+
+
 def table(ops: Iterable[TableOp] = (), lanes: Lanes | None = None) -> RouteTable:
     made = RouteTable(Loads(lanes or Lanes()), Named)
     made.apply(ops)
@@ -48,7 +53,7 @@ def routes(*keys: str, start: int = 1) -> list[TableOp]:
     """One endpoint a key, its id and port from `start` on."""
     ops: list[TableOp] = []
     for id, key in enumerate(keys, start):
-        ops += PutEndpoint(id, id, EndpointSpec("10.0.0.1", id)), PutPool(key, "/", "rr"), PutRoute(key, id)
+        ops += PutEndpoint.of(id, id, EndpointSpec("10.0.0.1", id)), PutPool(key, "/", "rr"), PutRoute(key, id)
     return ops
 
 
@@ -83,7 +88,7 @@ def pool_of(size: int, workers: int = 1, weights: Sequence[int] = ()) -> tuple[P
     for n in range(size):
         weight = weights[n] if weights else 1
         spec = EndpointSpec("10.0.0.1", 1000 + n, instance_id=f"i{n}", weight=weight)
-        pool.put(Endpoint(n + 1, n, spec, loads), 0)
+        pool.put(endpoint_of(n + 1, n, spec, loads), 0)
     return pool, pool.endpoints, lanes
 
 

@@ -205,7 +205,7 @@ class Bench:
         for number, port in enumerate(ports):
             about = {"app": "app-guid", "instance_id": f"instance-{number}", "instance_index": str(number), **spec}
             endpoint = EndpointSpec(host, port, **about)
-            self.plane.table.apply([PutEndpoint(self._next, self._next, endpoint), PutRoute(key, self._next)])
+            self.plane.table.apply([PutEndpoint.of(self._next, self._next, endpoint), PutRoute(key, self._next)])
             self._next += 1
 
     async def client(self, tls: ssl.SSLContext | None = None, name: str = "app.test") -> Client:

@@ -38,6 +38,9 @@ class EventLog:
 
     debug = info = warn = error = _take
 
+    def tell(self, event: str, make: Any, *about: Any) -> None:
+        self._take(event, **make(*about))
+
     def of(self, event: str) -> list[dict[str, Any]]:
         """The fields of every such event so far."""
         return [fields for name, fields in self.events if name == event]
@@ -80,7 +83,7 @@ class FakeOffice:
 def route(key: str, port: int, number: int = 1) -> list[TableOp]:
     """The operations that route `key` to a backend on the loopback interface."""
     return [
-        PutEndpoint(number, number, EndpointSpec("127.0.0.1", port)),
+        PutEndpoint.of(number, number, EndpointSpec("127.0.0.1", port)),
         PutPool(key, "/", "round-robin"),
         PutRoute(key, number),
     ]

@@ -13,11 +13,13 @@ from router.messages import (
     DropPool,
     DropRoute,
     EndpointSpec,
+    NewRoute,
     PutEndpoint,
     PutPool,
     PutRoute,
     RouteOptions,
     TableOp,
+    pack,
 )
 from router.table.routes import RouteTable
 from tests.support.table import contents, found, routes, table
@@ -91,7 +93,7 @@ def test_empty_pools(empty: tuple[str, ...], host: str, path: str, pool: str) ->
 
 def test_an_endpoint_is_appended_or_takes_the_place_of_another() -> None:
     spec = EndpointSpec("10.0.0.1", 1)
-    made = table([*(PutEndpoint(n, n, spec) for n in (1, 2, 3, 4)), PutPool("a.com", "/", "rr")])
+    made = table([*(PutEndpoint.of(n, n, spec) for n in (1, 2, 3, 4)), PutPool("a.com", "/", "rr")])
     made.apply([PutRoute("a.com", 1), PutRoute("a.com", 2), PutRoute("a.com", 3, replaces=1), PutRoute("a.com", 4, 9)])
     assert [e.id for e in made.pools["a.com"].endpoints] == [3, 2, 4]
     made.apply([DropRoute("a.com", 2), DropRoute("a.com", 2)])
@@ -99,8 +101,8 @@ def test_an_endpoint_is_appended_or_takes_the_place_of_another() -> None:
 
 
 def test_an_endpoint_that_takes_a_place_keeps_the_mark_and_the_connections_of_its_peer() -> None:
-    ops: list[TableOp] = [*routes("a.com"), PutEndpoint(2, 1, EndpointSpec("10.0.0.1", 1, app="new"))]
-    made = table([*ops, PutEndpoint(3, 1, EndpointSpec("10.0.0.1", 1, tls=True))])
+    ops: list[TableOp] = [*routes("a.com"), PutEndpoint.of(2, 1, EndpointSpec("10.0.0.1", 1, app="new"))]
+    made = table([*ops, PutEndpoint.of(3, 1, EndpointSpec("10.0.0.1", 1, tls=True))])
     first, same, other = (made.endpoints[id] for id in (1, 2, 3))
     first.failed_at, first.connections = 5.0, "idle ones"
     made.apply([PutRoute("a.com", 2, replaces=1)])
@@ -156,7 +158,7 @@ def test_a_new_table_inherits_what_its_predecessor_learned() -> None:
     kept, lost = Idle(), Idle()
     old.endpoints[1].connections, old.endpoints[3].connections = kept, lost
     old.endpoints[2].failed_at = 7.0
-    new = table([*routes("b.com", start=2), PutEndpoint(9, 1, EndpointSpec("10.0.0.1", 1, app="renamed"))])
+    new = table([*routes("b.com", start=2), PutEndpoint.of(9, 1, EndpointSpec("10.0.0.1", 1, app="renamed"))])
     new.inherit(old)
     assert new.endpoints[9].connections is kept
     assert new.endpoints[2].failed_at == 7.0
@@ -165,7 +167,7 @@ def test_a_new_table_inherits_what_its_predecessor_learned() -> None:
 
 def test_no_connection_of_an_old_table_stays_open_unused() -> None:
     plain, tls = EndpointSpec("10.0.0.1", 1), EndpointSpec("10.0.0.1", 1, tls=True)
-    old = table([PutEndpoint(1, 1, plain), PutEndpoint(2, 1, tls)])
+    old = table([PutEndpoint.of(1, 1, plain), PutEndpoint.of(2, 1, tls)])
     first = old.endpoints[1].connections = Idle()
     second = old.endpoints[2].connections = Idle()
     table().inherit(old)
@@ -174,10 +176,10 @@ def test_no_connection_of_an_old_table_stays_open_unused() -> None:
 
 def test_connections_go_to_the_endpoint_that_speaks_the_same() -> None:
     plain, tls = EndpointSpec("10.0.0.1", 1), EndpointSpec("10.0.0.1", 1, tls=True)
-    old = table([PutEndpoint(1, 1, plain), PutEndpoint(2, 1, tls)])
+    old = table([PutEndpoint.of(1, 1, plain), PutEndpoint.of(2, 1, tls)])
     first = old.endpoints[1].connections = Idle()
     second = old.endpoints[2].connections = Idle()
-    new = table([PutEndpoint(1, 1, tls), PutEndpoint(2, 1, plain)])
+    new = table([PutEndpoint.of(1, 1, tls), PutEndpoint.of(2, 1, plain)])
     new.inherit(old)
     assert (new.endpoints[1].connections, new.endpoints[2].connections) == (second, first)
 
@@ -185,8 +187,8 @@ def test_connections_go_to_the_endpoint_that_speaks_the_same() -> None:
 def test_a_table_can_be_built_again_from_its_dump() -> None:
     made = table([*routes("a.com", "b.com/P"), PutPool("empty.com", "/", "least"), PutRoute("a.com", 2)])
     assert list(made.dump()) == [
-        (PutPool("a.com", "/", "rr"), [(1, EndpointSpec("10.0.0.1", 1)), (2, EndpointSpec("10.0.0.1", 2))]),
-        (PutPool("b.com/P", "/", "rr"), [(2, EndpointSpec("10.0.0.1", 2))]),
+        (PutPool("a.com", "/", "rr"), [(1, pack(EndpointSpec("10.0.0.1", 1))), (2, pack(EndpointSpec("10.0.0.1", 2)))]),
+        (PutPool("b.com/P", "/", "rr"), [(2, pack(EndpointSpec("10.0.0.1", 2)))]),
         (PutPool("empty.com", "/", "least"), []),
     ]
 
@@ -197,7 +199,7 @@ KEYS = ["a.com", "a.com/x", "a.com/x/y", "*.com", "b.a.com", "*.a.com/x", "c.org
 IDS = [1, 2, 3]
 key, id = st.sampled_from(KEYS), st.sampled_from(IDS)
 operation: st.SearchStrategy[Any] = st.one_of(
-    st.builds(PutEndpoint, id, id, st.builds(EndpointSpec, st.just("10.0.0.1"), st.sampled_from([1, 2]))),
+    st.builds(PutEndpoint.of, id, id, st.builds(EndpointSpec, st.just("10.0.0.1"), st.sampled_from([1, 2]))),
     st.builds(PutPool, key, st.just("/"), st.sampled_from(["rr", "least"])),
     st.builds(PutRoute, key, id, st.sampled_from([0, *IDS])),
     st.builds(DropRoute, key, id),
@@ -207,7 +209,7 @@ operation: st.SearchStrategy[Any] = st.one_of(
 
 def snapshot(of: RouteTable) -> list[TableOp]:
     """The operations that make a table like this one at once."""
-    ops: list[TableOp] = [PutEndpoint(e.id, e.slot, e.spec) for e in of.endpoints.values()]
+    ops: list[TableOp] = [PutEndpoint.of(e.id, e.slot, e.spec) for e in of.endpoints.values()]
     for pool in of.pools.values():
         ops.append(PutPool(pool.key, pool.context_path, pool.algorithm))
         ops += [PutRoute(pool.key, e.id) for e in pool.endpoints]
@@ -237,6 +239,15 @@ def test_deltas_lead_to_what_a_snapshot_leads_to(ops: list[TableOp]) -> None:
     assert {k: v for k, v in contents(made).items() if k != "endpoints"} == {
         k: v for k, v in contents(again).items() if k != "endpoints"
     }
+
+
+def test_a_new_route_is_its_operations_at_once() -> None:
+    endpoints = [PutEndpoint.of(n, n, EndpointSpec("10.0.0.1", n, weight=n)) for n in (1, 2)]
+    pool = PutPool("a.com/x", "/X", "least")
+    one_by_one: list[TableOp] = [pool]
+    for put in endpoints:
+        one_by_one += put, PutRoute("a.com/x", put.id)
+    assert contents(table([NewRoute(pool, endpoints)])) == contents(table(one_by_one))
 
 
 @given(

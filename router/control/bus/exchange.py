@@ -16,7 +16,7 @@ import msgspec
 
 from router.control.merging import export, export_gone, merge, merge_gone
 from router.control.registry import Registry
-from router.messages import EndpointSpec, RouteOptions
+from router.messages import EndpointSpec, RouteOptions, TableOp
 
 FORMAT = 1
 _FIELDS = ",".join(EndpointSpec.__struct_fields__ + RouteOptions.__struct_fields__)
@@ -125,9 +125,11 @@ def read_piece(data: bytes) -> Piece:
 def apply(registry: Registry, piece: Piece, offset: float) -> int:
     """Merge a piece into a table: the number of changes. `offset` is this clock less the sender's, in seconds."""
     changes = 0
+    ops: list[TableOp] = []
     for gone in piece.gone:
-        changes += merge_gone(registry, gone.key, gone.address, gone.stamp + offset)
+        changes += merge_gone(registry, gone.key, gone.address, gone.stamp + offset, ops)
     for route in piece.routes:
-        endpoints = [(spec, heard + offset) for spec, heard in route.endpoints]
-        changes += merge(registry, route.key, route.context_path, route.options, endpoints)
+        changes += merge(registry, route.key, route.context_path, route.options, route.endpoints, offset, ops)
+    if ops:
+        registry.sink(ops)
     return changes
