@@ -4,7 +4,8 @@ Kinds of load, all for one small answer, each run pinned and interleaved as in `
 
 - `handshake`: TLS 1.3, a new connection and a full handshake each time; `resumed`: with a session ticket (openssl
   s_time)
-- `https`: HTTP/1.1 over kept connections; `h2`: HTTP/2, 64 connections with one request at a time, `h2 x10`: 8 with ten
+- `https`: HTTP/1.1 over kept connections; `h2`: HTTP/2, 64 connections with one request at a time; `h2 x10`: 8 with
+  ten; `h2 browser`: 64 with a browser's headers and a hundred different paths
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from .errors import BenchError, Missing, find
 from .processes import Cores, free_port, pinned
 from .proxies import BASIS, PROXIES
 from .proxies.base import Place, Running
-from .scenarios import HOST, SMALL_BODY
+from .scenarios import BROWSER_HEADERS, HOST, SMALL_BODY
 
 DEFAULT_PROXIES = ["router", BASIS, "haproxy+log", "envoy+log"]
 GRACE_SECONDS = 20.0
@@ -61,12 +62,15 @@ def _handshakes(reuse: bool) -> Callable[[Running, Cores, int], Count]:
     return load
 
 
-def _requests(connections: int, streams: int, *options: str) -> Callable[[Running, Cores, int], Count]:
+def _requests(connections: int, streams: int, *options: str, paths: int = 1) -> Callable[[Running, Cores, int], Count]:
     def load(running: Running, cores: Cores, seconds: int) -> Count:
         program = find("h2load", "apt-get install nghttp2-client")
         number = 12_000 * seconds
         argv = [program, "-n", str(number), "-c", str(connections), "-m", str(streams), "-t", "1", *options]
-        said = _output([*argv, "-H", f":authority: {HOST}", f"https://127.0.0.1:{running.port}/small"], cores, 60)
+        targets = [
+            f"https://127.0.0.1:{running.port}/small{f'?item={number}' * (paths > 1)}" for number in range(paths)
+        ]
+        said = _output([*argv, "-H", f":authority: {HOST}", *targets], cores, 60)
         found = re.search(r"finished in ([\d.]+)(m?s),.*?(\d+) succeeded, (\d+) failed", said, re.DOTALL)
         if found is None or int(found[4]):
             raise BenchError(f"h2load: {said.strip()[-400:]}")
@@ -75,12 +79,14 @@ def _requests(connections: int, streams: int, *options: str) -> Callable[[Runnin
     return load
 
 
+_BROWSER = [option for name, value in BROWSER_HEADERS.items() for option in ("-H", f"{name.lower()}: {value}")]
 KINDS: dict[str, Callable[[Running, Cores, int], Count]] = {
     "handshake": _handshakes(reuse=False),
     "resumed": _handshakes(reuse=True),
     "https": _requests(64, 1, "--h1"),
     "h2": _requests(64, 1),
     "h2 x10": _requests(8, 10),
+    "h2 browser": _requests(64, 1, *_BROWSER, paths=100),
 }
 
 

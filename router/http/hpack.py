@@ -5,8 +5,9 @@ literal that the peer shall not index. So a field always reads the same, and tho
 and remembered. It costs the wire some bytes and saves us most of the time of a response.
 
 Reading follows the peer, who decides what is indexed and what is Huffman-coded. A block that leaves the dynamic table
-as it was reads the same when it comes again: the last one of each connection is remembered, and so are the strings
-that came Huffman-coded, for all of them. Every connection's table is exact at all times.
+as it was reads the same when it comes again, and so does its part behind the last literal (mostly the path): those of
+the last block of each connection are remembered, and for all of them the strings that came Huffman-coded. Every
+connection's table is exact at all times.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ _FIELDS = {field: index for index, field in reversed(list(enumerate(_STATIC, 1))
 _NAMES = {name: index for index, (name, _) in reversed(list(enumerate(_STATIC, 1)))}
 _NEVER = frozenset((b"authorization", b"cookie", b"set-cookie", b"proxy-authorization"))
 """Nobody on the way may index these either (RFC 7541 §7.1)."""
-_CHANGING = frozenset((b"date", b"x-vcap-request-id", b"set-cookie", b"etag", b"last-modified", b":path"))
+_CHANGING = frozenset((b"x-vcap-request-id", b"set-cookie", b"etag", b":path"))
 """Fields that seldom say the same twice: not remembered."""
 _REMEMBERED = 4096
 """What a cache holds at most; then it starts anew."""
@@ -167,7 +168,7 @@ _strings = _Strings()
 class Decoder:
     """Reads the header blocks of one connection, in their order."""
 
-    __slots__ = ("_block", "_fields", "_largest", "_limit", "_size", "_table")
+    __slots__ = ("_block", "_fields", "_largest", "_limit", "_size", "_table", "_tail", "_tail_fields", "_tail_size")
 
     def __init__(self, largest: int) -> None:
         """`largest`: bytes of fields, each with its overhead, that a block may hold."""
@@ -179,6 +180,10 @@ class Decoder:
         self._block = b""
         """The last block that left the table as it was, while it is as it was then; else empty."""
         self._fields: list[Field] = []
+        self._tail = b""
+        """What came last behind a literal, up to the end of a block, while the table is as it was then; else empty."""
+        self._tail_fields: list[Field] = []
+        self._tail_size = 0
 
     def decode(self, block: bytes) -> list[Field]:
         """The fields of a block. The list is the caller's to read, not to change. Raises HpackError."""
@@ -190,11 +195,13 @@ class Decoder:
             raise HpackError("a header block that breaks off, or an index that is in no table") from None
 
     def _read(self, block: bytes) -> list[Field]:
+        """Long and flat on purpose: every field of every request comes by here."""
         table = self._table
         fields: list[Field] = []
         size = at = 0
         end = len(block)
         changed = False
+        literal_ended = first_behind = size_before = 0
         while at < end:
             byte = block[at]
             at += 1
@@ -218,6 +225,7 @@ class Decoder:
                         index, at = _number(block, at, index)
                     self._resize(index)
                     changed = True
+                    self._tail = b""
                     continue
                 else:
                     index = byte & 0x0F
@@ -233,10 +241,26 @@ class Decoder:
                 if byte & 0x40:
                     self._add(field)
                     changed = True
+                    self._tail = b""
+                    literal_ended = 0
+                else:
+                    literal_ended, first_behind = at, len(fields) + 1
+                    size_before = size + len(name) + len(value) + OVERHEAD
+                    if self._tail and block[at:] == self._tail:
+                        fields.append(field)
+                        fields += self._tail_fields
+                        size = size_before + self._tail_size
+                        break
             size += len(field[0]) + len(field[1]) + OVERHEAD
             if size > self._largest:
                 raise TooLarge("a header block with more in it than we take")
             fields.append(field)
+        else:
+            if literal_ended:
+                self._tail, self._tail_fields = block[literal_ended:], fields[first_behind:]
+                self._tail_size = size - size_before
+        if size > self._largest:
+            raise TooLarge("a header block with more in it than we take")
         self._block, self._fields = (b"", []) if changed else (block, fields)
         return fields
 

@@ -90,6 +90,26 @@ def test_what_the_library_writes_reads_as_it_was_meant(
 
 
 @given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([b"/", b"/a", b"/b?c"]),  # never indexed
+            st.sampled_from([[], [(b"x", b"1")], [(b"x", b"2")], [(b"y", b"z" * 4000)]]),  # indexed
+            st.booleans(),
+        ),
+        max_size=12,
+    )
+)
+def test_blocks_that_differ_in_a_literal_only_read_as_they_were_meant(
+    blocks: list[tuple[bytes, list[tuple[bytes, bytes]], bool]],
+) -> None:
+    encoder, decoder = hpack.Encoder(), Decoder(LARGEST)
+    for path, more, before in blocks:
+        rest = [(b":scheme", b"https"), (b"user-agent", b"test"), (b"cookie", b"a=b"), *more]
+        fields = [*(rest if before else []), hpack.NeverIndexedHeaderTuple(b":path", path), *rest]
+        assert decoder.decode(encoder.encode(fields)) == fields
+
+
+@given(
     st.lists(st.one_of(st.binary(max_size=12), st.sampled_from([b"\x82", b"\xbe", b"\x3f\xe1\x1f", b"\x40\x01a\x01b"])))
 )
 def test_any_bytes_read_as_the_library_reads_them(pieces: list[bytes]) -> None:
