@@ -15,6 +15,7 @@ from typing import Annotated
 import typer
 
 from ..errors import BenchError
+from .calls import calls
 from .connections import idle, slowloris, stalled
 from .failures import closing, killed
 from .router import Row
@@ -30,12 +31,13 @@ CLAIMS: dict[str, Callable[[Path], Iterator[Row]]] = {
 
 
 def main(
-    names: Annotated[list[str] | None, typer.Argument(help=f"Of: streams, {', '.join(CLAIMS)}.")] = None,
+    names: Annotated[list[str] | None, typer.Argument(help=f"Of: streams, grpc, {', '.join(CLAIMS)}.")] = None,
     mebibytes: Annotated[int, typer.Option(min=1, help="Size of each stream.")] = 1024,
+    messages: Annotated[int, typer.Option(min=1, help="Messages of each gRPC call.")] = 10_000,
 ) -> None:
     """Put what the router promises to the test."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    claims = {"streams": partial(streams, size=mebibytes << 20), **CLAIMS}
+    claims = {"streams": partial(streams, size=mebibytes << 20), "grpc": partial(calls, messages=messages), **CLAIMS}
     for name in names or []:
         if name not in claims:
             raise typer.BadParameter(f"no {name!r}; there are {', '.join(claims)}")

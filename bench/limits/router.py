@@ -26,8 +26,10 @@ class Row:
 
 
 @contextmanager
-def router(directory: Path, backends: Sequence[int], **settings: Any) -> Iterator[RunningRouter]:
-    """A router that forwards to these ports; `settings` are keys of its configuration."""
+def router(
+    directory: Path, backends: Sequence[int], *, also: Sequence[str] = (), **settings: Any
+) -> Iterator[RunningRouter]:
+    """A router that forwards to these ports; `also` are further registrations, `settings` keys of its configuration."""
     cores = Cores.of_this_machine()
     place = Place(directory / "router", free_port(), backends[0], cores)
     place.directory.mkdir()
@@ -43,9 +45,9 @@ def router(directory: Path, backends: Sequence[int], **settings: Any) -> Iterato
         wait_until_listening(bus, nats_port, out / "nats-server.out")
         output = out / "router.out"
         process = stack.enter_context(server(argv, cores.proxy, output, {"PYTHONPATH": str(ROOT)}))
-        for port in backends:
-            beat = [sys.executable, str(HEARTBEAT), str(nats_port), registration(port)]
-            stack.enter_context(server(beat, cores.load, out / f"heartbeat-{port}.out"))
+        for number, message in enumerate([*map(registration, backends), *also]):
+            beat = [sys.executable, str(HEARTBEAT), str(nats_port), message]
+            stack.enter_context(server(beat, cores.load, out / f"heartbeat-{number}.out"))
         wait_until_serving(process, place.port, HOST, output)
         yield RunningRouter(place.port, process, log)
 
