@@ -86,20 +86,17 @@ class ProxyDoor:
         self._sock = sock
         self._context = context
         self._trusted = [ipaddress.ip_network(text) for text in plane.settings.proxy_trusted_sources]
-        self._greeting: set[asyncio.Task[None]] = set()
         self._resume: asyncio.TimerHandle | None = None
         sock.setblocking(False)
         sock.listen(BACKLOG)
         plane.loop.add_reader(sock.fileno(), self._accept)
 
     def close(self) -> None:
-        """Accept no more; who is being greeted is sent away."""
+        """Accept no more; who is being greeted still becomes a client."""
         if self._resume is not None:
             self._resume.cancel()
         self._plane.loop.remove_reader(self._sock.fileno())
         self._sock.close()
-        for task in self._greeting:
-            task.cancel()
 
     def _accept(self) -> None:
         loop = self._plane.loop
@@ -112,8 +109,8 @@ class ProxyDoor:
             return
         connection.setblocking(False)
         task = loop.create_task(self._greet(connection, peer[:2]))
-        self._greeting.add(task)
-        task.add_done_callback(self._greeting.discard)
+        self._plane.greeting.add(task)
+        task.add_done_callback(self._plane.greeting.discard)
 
     async def _greet(self, connection: socket.socket, peer: Address) -> None:
         """Read the header and hand the connection on, or close it."""

@@ -117,6 +117,8 @@ class Plane:
         self.route_services: RouteServices | None = None
         """None = no secret: requests for routes with a route service are refused."""
         self._servers: list[Closable] = []
+        self.greeting: set[asyncio.Task[None]] = set()
+        """Connections that are accepted and not yet anybody's: their PROXY header is being read."""
         self._quiet: asyncio.Event | None = None
         self.notes_local_address = False
         """The access log wants to know our end of backend connections."""
@@ -394,11 +396,13 @@ class Plane:
             frontend.stop()
         try:
             async with asyncio.timeout(grace):
-                while self.frontends or self.tunnels:
+                while self.frontends or self.tunnels or self.greeting:
                     self._quiet.clear()
                     await self._quiet.wait()
         except TimeoutError:
             pass
+        for task in self.greeting:
+            task.cancel()
         for frontend in list(self.frontends):
             frontend.transport.abort()
         for tunnel in list(self.tunnels):

@@ -15,7 +15,7 @@ import pytest
 from router.http.proxy_header import SIGNATURE
 from tests.support import certs
 from tests.support.processes import free_port, running
-from tests.support.wire import OK, Client, answering, request, serving
+from tests.support.wire import OK, Client, answering, request, serving, until
 
 V1 = b"PROXY TCP4 192.0.2.7 198.51.100.1 4711 443\r\n"
 V2 = SIGNATURE + struct.pack("!BBH4s4sHH", 0x21, 0x11, 12, bytes((192, 0, 2, 7)), bytes((1, 1, 1, 1)), 4711, 443)
@@ -51,6 +51,19 @@ async def test_a_malformed_header_closes_without_an_answer(header: bytes) -> Non
         await connection.send(header + GET)
         assert await connection.rest() == b""
         assert bench.log.names() == ["proxy-header-refused"]
+
+
+async def test_a_stop_waits_for_a_header_that_has_begun() -> None:
+    async with serving(answering(OK), enable_proxy=True) as (bench, _):
+        connection = await bench.client()
+        await connection.send(V1[:20])
+        await until(lambda: bool(bench.plane.greeting))
+        stopping = asyncio.create_task(bench.plane.stop(10.0))
+        await until(lambda: bench.plane.stopping)
+        await connection.send(V1[20:] + GET)
+        status, head, _ = await connection.response()
+        assert (status, b"Connection: close\r\n" in head) == (200, True)
+        await stopping
 
 
 async def test_a_silent_client_is_not_waited_for() -> None:
