@@ -141,9 +141,16 @@ class Stones:
             self.kinds["router without bus"] = partial(self._deaf, wires)
 
     async def throw(self, kind: str) -> str:
-        """One stone; gives what was hit. Returns when it is up again or goes on."""
+        """One stone; gives what was hit. Returns when it is up again or goes on. Raises BenchError as `check`."""
         self._thrown += 1
+        self.check()
         return await self.kinds[kind]()
+
+    def check(self) -> None:
+        """Raises BenchError when a process has ended that nobody has killed."""
+        for child in (*self._family.servers, *self._family.apps):
+            if child.ended.done():
+                raise BenchError(child.end())
 
     # ------------------------------------------------------------ ends and pauses
 
@@ -169,17 +176,22 @@ class Stones:
         await _frozen(child.process.pid)
         return f"{child.name} frozen"
 
-    def _worker(self) -> tuple[str, int]:
-        child = self._random.choice(self._named("router-"))
-        return child.name, self._random.choice(_children(child.process.pid) or [child.process.pid])
+    async def _worker(self) -> tuple[str, int]:
+        """A worker of a router, which may just have been started."""
+        number, child = self._router()
+        while not (found := [worker.pid for worker in self._layout.workers(number) if worker.alive]):
+            self.check()
+            await asyncio.sleep(0.05)
+        return child.name, self._random.choice(found)
 
     async def _worker_killed(self) -> str:
-        name, pid = self._worker()
-        os.kill(pid, signal.SIGKILL)
+        name, pid = await self._worker()
+        with suppress(ProcessLookupError):  # one that was leaving may just have gone
+            os.kill(pid, signal.SIGKILL)
         return f"a worker of {name} killed"
 
     async def _worker_frozen(self) -> str:
-        name, pid = self._worker()
+        name, pid = await self._worker()
         await _frozen(pid)
         return f"a worker of {name} frozen"
 
@@ -243,20 +255,10 @@ class Stones:
 
 
 async def _frozen(pid: int) -> None:
-    os.kill(pid, signal.SIGSTOP)
-    await asyncio.sleep(AWAY)
     with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGSTOP)
+        await asyncio.sleep(AWAY)
         os.kill(pid, signal.SIGCONT)
-
-
-def _children(pid: int) -> list[int]:
-    """Workers of a control."""
-    found = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError):
-            if int(stat.read_text().rpartition(")")[2].split()[1]) == pid:
-                found.append(int(stat.parent.name))
-    return found
 
 
 async def chaos(folder: Path, seconds: float, seed: int, wired: bool) -> int:

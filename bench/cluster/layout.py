@@ -6,6 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import msgspec
+
+from router.control.state import State, WorkerState
 from router.front import nginx
 from router.front.plan import Address, Plan
 
@@ -61,6 +64,14 @@ class Layout:
     def access_log(self, number: int) -> Path:
         """Of a router."""
         return self.folder / f"access-{number}.log"
+
+    def workers(self, number: int) -> list[WorkerState]:
+        """Of a router, as it has noted them: its children, and those that it took over from a control before it."""
+        try:
+            noted = (self.folder / "run" / f"{self.routers[number]}-{number}" / "state.json").read_bytes()
+        except OSError:
+            return []
+        return msgspec.json.decode(noted, type=State).workers
 
     @property
     def executed(self) -> Path:
