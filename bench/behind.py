@@ -149,6 +149,10 @@ class Site:
     def _file(self, number: int) -> Path:
         return self.folder / f"router-{number}.yml"
 
+    def run_dir(self, number: int) -> Path:
+        """Where a router keeps what it knows."""
+        return self.folder / "run" / f"{self.routers[number]}-{number}"
+
     def router(self, number: int) -> Child:
         """The process that runs, or ran last."""
         return next(child for child in self.family.servers if child.name == f"router-{number}")

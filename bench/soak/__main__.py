@@ -34,7 +34,7 @@ EVERY = 5.0
 """Seconds between two looks."""
 ROTATE = 300.0
 """Seconds between two rotations of the access log."""
-WARM_UP = 0.4
+WARM_UP = 0.5
 """Part of the time before memory is expected to be steady: control remembers a silent app for ten minutes."""
 WORKERS = 2
 START_SECONDS = 30.0

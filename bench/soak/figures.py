@@ -79,7 +79,7 @@ def plot(path: Path, samples: Sequence[Sample], warm_up: float) -> None:
     latency.set_yscale("log")
     latency.set_xlabel("minutes")
     for panel in (memory, descriptors, latency):
-        panel.legend(loc="upper left", fontsize="small")
+        panel.legend(loc="upper left" if panel is latency else "lower right", fontsize="small")
         if panel is not latency:
             panel.set_ylim(bottom=0)
         panel.grid(alpha=0.3)

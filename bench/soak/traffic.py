@@ -10,6 +10,8 @@ Rates, together a quarter of a core or less with router and apps:
     sockets     WebSockets that exchange a message a second, each open for a minute
     readers     downloads of 1 MiB, read at 64 KiB a second
     churn       a route of a new name: registered, asked for, and unregistered or left to go stale
+    past        routes that come and go at once, in the first minutes: control remembers the last 50,000 changes, and
+                memory is steady only when it does
 """
 
 import asyncio
@@ -37,6 +39,8 @@ READ_BYTES = 64 * 1024
 """A second."""
 CHURN_LIFE = 5.0
 """Seconds that a churned route lives, if it is unregistered."""
+PAST, PAST_EVERY = 26_000, 0.01
+"""Routes, of two changes each, and the seconds between two."""
 HEARTBEAT = 5.0
 TIMEOUT = 20.0
 
@@ -74,6 +78,7 @@ class Traffic:
             self._spawn(self._for_ever("sockets", self._socket, number * SOCKET_LIFE / SOCKETS))
         for number in range(READERS):
             self._spawn(self._for_ever("readers", self._reader, float(number)))
+        self._spawn(self._past())
         kinds = {
             "fresh": self._fresh,
             "large": self._large,
@@ -226,6 +231,13 @@ class Traffic:
             for host, port in self._ports.items():
                 await self._say("register", host, port, host)
             await asyncio.sleep(HEARTBEAT)
+
+    async def _past(self) -> None:
+        for number in range(PAST):
+            for subject in ("register", "unregister"):
+                host = f"past-{number}.soak.localhost"
+                await self._say(subject, host, self._ports[SMALL_HOST], f"past-{number}")
+            await asyncio.sleep(PAST_EVERY)
 
     async def _churn(self) -> None:
         """A new app: its route is asked for; every other one goes without a word and is forgotten as stale."""
