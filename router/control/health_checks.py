@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 from collections.abc import Callable, Iterable, Iterator
 
@@ -208,7 +209,8 @@ class HealthChecks:
         except TimeoutError:
             return f"no answer to a check within {check.timeout:g} s"
         except (OSError, aiohttp.ClientError, ValueError) as error:
-            return f"check failed: {getattr(error, 'strerror', None) or error}"
+            number = getattr(error, "errno", None)
+            return f"check failed: {os.strerror(number).lower() if number and number > 0 else error}"
 
     async def _get(self, check: HealthCheck, spec: EndpointSpec, key: str) -> str:
         if self._session is None:

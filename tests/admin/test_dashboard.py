@@ -119,7 +119,11 @@ async def test_an_operator_looks_on(tmp_path: Path) -> None:
                 await picture(page, "dashboard-phone.png")
 
         await page.size(390, 800, phone=True)
+        await page.run("location.hash = '#/'")
+        await page.wait("document.querySelector('#apps tr')?.checkVisibility()")
         assert await page.run("document.documentElement.scrollWidth <= innerWidth"), "wider than a phone"
+        table = "document.querySelector('#all .scroll')"
+        assert await page.run(f"{table}.scrollWidth <= {table}.clientWidth"), "columns are hidden on a phone"
         unnamed = "[...document.querySelectorAll('input, select, button, meter')].filter(e => !(e.labels?.length"
         assert await page.run(f"{unnamed} || e.textContent.trim() || e.getAttribute('aria-label'))).length") == 0
         # A browser asks for an icon of the page that refused it, in its own time.

@@ -45,7 +45,11 @@ function live(on) {
 
 function card(name, value, unit = "", drawing = null) {
   return make("div", { class: "card" }, make("dl", {}, make("dt", {}, name),
-    make("dd", {}, value, unit ? make("small", {}, unit) : null)), drawing);
+    make("dd", {}, value, unit ? make("small", {}, ` ${unit}`) : null)), drawing);
+}
+
+function note(text) {
+  return make("p", { class: "quiet" }, text);
 }
 
 function pill(id, text, kind) {
@@ -65,8 +69,8 @@ function showOverview(now) {
     card("5xx answers", rate(total.errors_10s), "a second"),
     card("Latency p50", milliseconds(total.latency.total.p50)),
     card("Latency p99", milliseconds(total.latency.total.p99)),
-    card("In flight", count(total.in_flight), `on ${count(total.connections)} connections`),
-    card("Table", count(now.table.apps), `apps, ${count(now.table.endpoints)} endpoints, ${count(now.table.routes)} routes`),
+    card("In flight", count(total.in_flight), "", note(`on ${count(total.connections)} connections`)),
+    card("Apps", count(now.table.apps), "", note(`${count(now.table.endpoints)} endpoints, ${count(now.table.routes)} routes`)),
   );
   $("workers").replaceChildren(...now.workers.map((worker) => make("tr", {}, make("th", { scope: "row" }, worker.slot),
     cell(worker.pid || "in control", "n"), number(worker.connections, count), number(worker.in_flight, count))));
@@ -90,8 +94,17 @@ function showEvents(news) {
 }
 
 function facts(data) {
-  return Object.entries(data).filter(([, value]) => value !== "" && value !== null)
-    .map(([name, value]) => `${name}: ${typeof value === "object" ? JSON.stringify(value) : value}`).join(", ");
+  return Object.entries(data).filter(([, value]) => told(value)).map(([name, value]) => `${name}: ${text(value)}`).join(", ");
+}
+
+// Empty values say nothing; -1 is a time that there was not.
+function told(value) {
+  return value !== null && value !== "" && value !== -1 && (typeof value !== "object" || Object.values(value).some(told));
+}
+
+function text(value) {
+  if (Array.isArray(value)) return value.map(text).join(" ");
+  return value !== null && typeof value === "object" ? `{${facts(value)}}` : value;
 }
 
 // ---------------------------------------------------------------- all apps
@@ -153,10 +166,12 @@ function showApp(app) {
     card("5xx answers", rate(app.errors["10s"]), "a second"),
     card("Latency p50", milliseconds(app.latency["10s"].total.p50)),
     card("Latency p99", milliseconds(app.latency["10s"].total.p99)),
-    card("Endpoints", app.endpoints.length - bad, bad ? `of ${app.endpoints.length} take requests` : "take requests"),
-    card("Sent", bytes(app.bytes_out), `received ${bytes(app.bytes_in)}`),
+    card("Endpoints", app.endpoints.length - bad, "", note(bad ? `of ${app.endpoints.length} take requests` : "take requests")),
+    card("Sent", bytes(app.bytes_out), "", note(`received ${bytes(app.bytes_in)}`)),
   );
-  line($("one-chart"), app.spark, [], `Requests a second over the last minute: now ${rate(app.rate["1s"])}, at most ${rate(Math.max(...app.spark))}`);
+  const most = rate(Math.max(...app.spark));
+  $("one-most").textContent = `at most ${most}`;
+  line($("one-chart"), app.spark, [], `Requests a second over the last minute: now ${rate(app.rate["1s"])}, at most ${most}`);
   $("one-latency").replaceChildren(...Object.entries(KINDS).map(([kind, name]) => {
     const times = app.latency["10s"][kind];
     return make("tr", {}, make("th", { scope: "row" }, name), ...["p50", "p90", "p99"].map((p) => cell(milliseconds(times[p]), "n")));
