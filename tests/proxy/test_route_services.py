@@ -276,6 +276,27 @@ async def test_forwarded_proto_of_who_comes_back(settings: dict[str, Any], lines
         assert header(seen[0], "X-Forwarded-Proto") == proto
 
 
+@pytest.mark.parametrize(
+    ("mode", "secure", "passes"),
+    [
+        ("always_forward", False, True),
+        ("forward", True, False),
+        ("sanitize_set", True, True),
+        ("sanitize_set", False, False),
+    ],
+)
+async def test_forwarded_client_cert_of_who_comes_back(mode: str, secure: bool, passes: bool) -> None:
+    """Contract §9.3, last column."""
+    seen: list[bytes] = []
+    settings: dict[str, Any] = {"forwarded_client_cert": mode}
+    if secure:
+        settings |= {"listeners": ("https",), "front_tls": certs.front()}
+    async with bound(answering(OK, heads=seen), answering(OK), **settings) as (bench, _):
+        client = await bench.client(certs.client() if secure else None)
+        assert (await client.get("bound.test", "/", "X-Forwarded-Client-Cert: abc", *signed()))[0] == 200
+        assert header(seen[0], "X-Forwarded-Client-Cert") == ("abc" if passes else "")
+
+
 async def test_explained_and_the_signature_not_given_away() -> None:
     async with bound(answering(OK), answering(OK)) as (bench, there):
         assert there is not None
