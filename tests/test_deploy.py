@@ -5,6 +5,7 @@ Images are not built and manifests not applied: there is no Docker daemon and no
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 from pathlib import Path
@@ -12,7 +13,9 @@ from typing import Any
 
 import pytest
 import yaml
+from typer.testing import CliRunner
 
+from router.cli.main import app
 from router.config.load import load
 from router.control.lifecycle import SIGNALS, Order
 from router.front import nginx
@@ -66,6 +69,14 @@ def test_the_image_is_not_root_and_lacks_nothing() -> None:
     assert all((root / name).exists() for name in taken)
     kept = {line[1:] for line in (DEPLOY / "Dockerfile.dockerignore").read_text().splitlines() if line[0] == "!"}
     assert taken == kept
+
+
+def test_the_image_asks_for_its_health_by_our_own_command() -> None:
+    (line,) = [line.strip() for line in DOCKERFILE.splitlines() if line.startswith("    CMD ")]
+    _, *command = json.loads(line.removeprefix("CMD "))
+    told = CliRunner().invoke(app, [*command[:-1], "http://127.0.0.1:1"], prog_name="router")
+    assert command[-1] == "http://127.0.0.1:8080"
+    assert (told.exit_code, "does not answer at http://127.0.0.1:1" in told.stderr) == (1, True)
 
 
 def configurations() -> list[Any]:

@@ -12,8 +12,12 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from http.client import HTTPException
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote, urlsplit
+
+if TYPE_CHECKING:
+    from router.control.state import StatusAccess
 
 TIMEOUT = 15.0
 """Seconds for the router to answer."""
@@ -30,7 +34,9 @@ class Target(NamedTuple):
     url: str | None
 
 
-class _Access(NamedTuple):
+class Access(NamedTuple):
+    """Base URL, and how to be let in."""
+
     url: str
     user: str
     password: str
@@ -53,7 +59,7 @@ def ask(target: Target, path: str) -> Any:
         raise AskError(
             f"the router does not answer at {access.url} ({reason}); was it killed? Start it again"
         ) from error
-    except ValueError as error:
+    except (ValueError, HTTPException) as error:
         raise AskError(f"{access.url} does not answer as a router; is it another program?") from error
 
 
@@ -70,23 +76,33 @@ def shown(command: str, target: Target, path: str, as_json: bool, show: Callable
     return show(answer)
 
 
-def _access(target: Target) -> _Access:
+def _access(target: Target) -> Access:
     if target.url is not None:
-        try:
-            parts = urlsplit(target.url if "://" in target.url else f"http://{target.url}")
-            host, port = parts.hostname, parts.port
-        except ValueError as error:
-            raise AskError(f"--url: {error}") from error
-        if not host or parts.scheme not in ("http", "https"):
-            raise AskError("--url: expected http://USER:PASSWORD@HOST:PORT of a status port")
-        shown_host = f"[{host}]" if ":" in host else host
-        address = f"{parts.scheme}://{shown_host}" + (f":{port}" if port else "")
-        return _Access(address, unquote(parts.username or ""), unquote(parts.password or ""))
+        return given_access(target.url)
+    told = running_access(target.config_path)
+    return Access(told.url, told.user, told.password)
 
+
+def given_access(text: str) -> Access:
+    """What `--url` says. Raises AskError."""
+    try:
+        parts = urlsplit(text if "://" in text else f"http://{text}")
+        host, port = parts.hostname, parts.port
+    except ValueError as error:
+        raise AskError(f"--url: {error}") from error
+    if not host or parts.scheme not in ("http", "https"):
+        raise AskError("--url: expected http://USER:PASSWORD@HOST:PORT of a status port")
+    shown_host = f"[{host}]" if ":" in host else host
+    address = f"{parts.scheme}://{shown_host}" + (f":{port}" if port else "")
+    return Access(address, unquote(parts.username or ""), unquote(parts.password or ""))
+
+
+def running_access(config_path: str | None) -> StatusAccess:
+    """Word left by the router that runs with this configuration. Raises AskError."""
     from router.cli.check import load_or_report
     from router.control.state import load_status
 
-    loaded = load_or_report(target.config_path)
+    loaded = load_or_report(config_path)
     if loaded is None:
         raise AskError("the configuration can't be used")
     run_dir = loaded.config.effective_run_dir
@@ -96,7 +112,7 @@ def _access(target: Target) -> _Access:
             f"no router runs on port {loaded.config.port} with the run_dir {run_dir}; start it with `router run`, "
             "name its configuration with -c FILE, or its status port with --url"
         )
-    return _Access(access.url, access.user, access.password)
+    return access
 
 
 def _refusal(url: str, error: urllib.error.HTTPError) -> str:

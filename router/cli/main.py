@@ -168,6 +168,20 @@ def doctor(config: ConfigFile = None, url: Url = None, json: Json = False) -> No
 
 
 @app.command()
+def health(
+    config: ConfigFile = None,
+    url: Url = None,
+    ready: Annotated[bool, typer.Option("--ready", help="Ask whether it may get traffic (/readyz).")] = False,
+    json: Json = False,
+) -> None:
+    """Tell by the exit status whether the running router is healthy."""
+    from router.cli.ask import Target
+    from router.cli.health import health
+
+    raise typer.Exit(health(Target(config, url), ready, json))
+
+
+@app.command()
 def register(
     backend: Backend,
     uris: Uris,

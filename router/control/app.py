@@ -56,7 +56,7 @@ from router.control.settings import (
 )
 from router.control.sharing import Sharing
 from router.control.sockets import Listeners, resolve
-from router.control.state import PidFile, RunDir, StatusAccess
+from router.control.state import PidFile, RunDir, StatusAccess, address_for
 from router.control.static_routes import StaticRoutes
 from router.control.systemd import Notifier, activated_sockets
 from router.control.unknown import explain_missing
@@ -332,7 +332,9 @@ class Control:
         metrics = await self.observing.listen()
         if metrics is not None:
             self._to_stop.push_async_callback(metrics.cleanup)
-        self.run_dir.save_status(StatusAccess(f"http://127.0.0.1:{server.routes_port}", *self.credentials))
+        reached_at = address_for(config.host if deprecated else "")
+        health = f"http://{reached_at}:{server.port}" if server.port else f"https://{reached_at}:{server.tls_port}"
+        self.run_dir.save_status(StatusAccess(f"http://127.0.0.1:{server.routes_port}", *self.credentials, health))
 
     async def _start_workers(
         self, loop: asyncio.AbstractEventLoop, listeners: list[Listeners], adoption: Adoption

@@ -49,11 +49,19 @@ class State(msgspec.Struct, frozen=True):
 
 
 class StatusAccess(msgspec.Struct, frozen=True):
-    """What `status.json` holds: the base URL of the routes listener and how to be let in."""
+    """What `status.json` holds: the base URL of the routes listener and how to be let in, and that of `/health`."""
 
     url: str
     user: str
     password: str
+    health_url: str = ""
+
+
+def address_for(listens_on: str) -> str:
+    """The address of this machine, for a URL, at which a server answers that listens there; "" = everywhere."""
+    if listens_on in ("", "0.0.0.0", "::"):
+        return "127.0.0.1"
+    return f"[{listens_on}]" if ":" in listens_on else listens_on
 
 
 def start_time(pid: int) -> int:
