@@ -46,7 +46,7 @@ MAY_IMPORT = {
     "observe (control)": SHARED | {"observe", "config"},
     "admin": SHARED | {"observe", "observe (control)", "config"},
     "control": DATA_PLANE | CONTROL_SIDE,
-    "registrar": {"config", "observe"},
+    "registrar": {"config", "control", "observe"},
     "front": {"config", "control"},
     "demo": set(),
     "simulate": SHARED | {"balance", "in_flight"},

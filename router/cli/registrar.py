@@ -19,7 +19,7 @@ def registrar(path: str, check_only: bool, as_json: bool) -> int:
     from router.observe.log import Log
     from router.registrar.address import AddressError
     from router.registrar.config import load
-    from router.registrar.registrar import Registrar, TlsError
+    from router.registrar.registrar import AccessError, Registrar
 
     try:
         config, warnings = load(path)
@@ -33,7 +33,7 @@ def registrar(path: str, check_only: bool, as_json: bool) -> int:
         report_notices(warnings)
     try:
         party = Registrar(config, Log("registrar"))
-    except (AddressError, TlsError) as error:
+    except (AddressError, AccessError) as error:
         print(f"router registrar: {error}", file=sys.stderr)
         return 1
     if not check_only:
@@ -42,7 +42,7 @@ def registrar(path: str, check_only: bool, as_json: bool) -> int:
         print_json(path, (), warnings)
     else:
         print(f"{path}: ok")
-        for each in party.routes:
+        for each in (*party.routes, *party.read_files().values()):
             print(json.dumps(json.loads(each.payload)))
     return 0
 

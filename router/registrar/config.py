@@ -10,7 +10,8 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field, SecretStr, field_validator, model_validator
 
-from router.config.kinds import Address, Count, Duration, Flag, Host, Kind, Path, RemotePort, Secret, Text
+from router.config.kinds import Address, Count, Duration, Flag, Host, Kind, Path, RemotePort, Secret, Text, Texts
+from router.config.nkey import NkeyError, check_credentials, check_seed
 from router.config.other_file import load_file
 from router.config.problems import Notice
 from router.config.section import Section
@@ -20,7 +21,6 @@ SHORTEST = 0.01
 """Seconds: no interval is shorter."""
 UNSUPPORTED = {
     "routing_api": "routes go to the message bus only; there are no TCP routes",
-    "dynamic_config_globs": "only `routes` of this file are registered",
 }
 
 
@@ -152,11 +152,7 @@ class Route(Section):
 Servers = Annotated[
     list[MessageBusServer], Field(min_length=1), Kind("a list of NATS servers, each with `host: HOST:PORT`")
 ]
-Routes = Annotated[
-    list[Route],
-    Field(min_length=1),
-    Kind("a list of routes, each with `name`, `port`, `uris`, `registration_interval`"),
-]
+RouteList = Annotated[list[Route], Kind("a list of routes, each with `name`, `port`, `uris`, `registration_interval`")]
 
 
 class RegistrarConfig(Section):
@@ -165,6 +161,10 @@ class RegistrarConfig(Section):
     message_bus_servers: Servers
     """Servers of one NATS cluster."""
     nats_mtls_config: NatsTls = NatsTls()
+    nats_credentials: Path = ""
+    """File with a JWT and the seed of its nkey (`.creds`), for servers that want one."""
+    nats_nkey_seed: Secret = SecretStr("")
+    """Seed of an nkey, for servers that want one."""
     host: Host | None = None
     """Address of routes that name none; without it this machine's own: the one it reaches NATS from."""
     local_route: Address = None
@@ -175,8 +175,37 @@ class RegistrarConfig(Section):
     """Zone of all routes."""
     unregistration_message_limit: Annotated[Count, Field(ge=1)] = 5
     """Times that an unhealthy route is unregistered in a row."""
-    routes: Routes
+    routes: RouteList = []
     """What to register."""
+    dynamic_config_globs: Texts = []
+    """Patterns of further files with `routes`, looked at every 10 s: what they add is registered, what they drop is
+    unregistered."""
+
+    @field_validator("nats_credentials")
+    @classmethod
+    def _is_a_credentials_file(cls, path: str) -> str:
+        try:
+            if path:
+                check_credentials(path)
+        except NkeyError as error:
+            raise ValueError(f"a `.creds` file: {error}") from None
+        return path
+
+    @field_validator("nats_nkey_seed")
+    @classmethod
+    def _is_a_seed(cls, seed: SecretStr) -> SecretStr:
+        try:
+            if seed.get_secret_value():
+                check_seed(seed.get_secret_value())
+        except NkeyError as error:
+            raise ValueError(f"a seed: {error}") from None
+        return seed
+
+    @model_validator(mode="after")
+    def _has_something_to_do(self) -> Self:
+        if not self.routes and not self.dynamic_config_globs:
+            raise ValueError("`routes` or `dynamic_config_globs`")
+        return self
 
 
 def load(path: str) -> tuple[RegistrarConfig, list[Notice]]:

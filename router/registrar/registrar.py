@@ -11,44 +11,60 @@ import json
 import ssl
 import uuid
 from contextlib import suppress
+from importlib.util import find_spec
+from pathlib import Path as FilePath
 from typing import Any
 
-from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
+from router.control.bus.connection import Connection
 from router.observe.log import Limiter, Log
-from router.registrar.address import check_address, is_here, own_address
+from router.registrar.address import AddressError, check_address, is_here, own_address
 from router.registrar.config import RegistrarConfig, Route
+from router.registrar.dynamic import DynamicFiles
 from router.registrar.health import unhealthy
 
 RECONNECT_WAIT = 2  # seconds (contract §15.3)
 PING_INTERVAL = 20  # seconds
+FILES_INTERVAL = 10.0  # seconds (contract §15.3)
 LAST_WORDS = 2.0
 """Seconds that the last messages have."""
 
 
-class TlsError(Exception):
-    """A certificate, key or authority of `nats_mtls_config` that can't be used."""
+class AccessError(Exception):
+    """What lets one in to NATS can't be used; the message names the key and the remedy."""
 
 
 class Registrar:
-    """All routes of one configuration. Raises AddressError and TlsError when they can't be announced."""
+    """All routes of one configuration. Raises AddressError and AccessError when they can't be announced."""
 
     def __init__(self, config: RegistrarConfig, log: Log) -> None:
         self._config = config
         self._log = log
-        self._client = Client()
         self._tls = _tls_context(config)
+        self._client = Connection(lambda read_at, messages: None, encrypted=self._tls is not None)
+        self._seed = config.nats_nkey_seed.get_secret_value()
+        if (self._seed or config.nats_credentials) and find_spec("nkeys") is None:
+            key = "nats_nkey_seed" if self._seed else "nats_credentials"
+            raise AccessError(f"{key}: the library for nkeys is missing; `pip install 'router[nkeys]'`")
         self._trying = Limiter(5.0)
         self._error = ""
         self._tasks: list[asyncio.Task[Any]] = []
-        servers = [server.host.rpartition(":")[0].strip("[]") for server in config.message_bus_servers]
-        instance = str(uuid.uuid4())
-        self.routes = [_Registered(route, self._message(route, servers, instance)) for route in config.routes]
+        self._servers = [server.host.rpartition(":")[0].strip("[]") for server in config.message_bus_servers]
+        self._instance = str(uuid.uuid4())
+        self._files = DynamicFiles(config.dynamic_config_globs, log)
+        self._dynamic: dict[bytes, _Registered] = {}
+        """Routes of dynamic files, by what they are."""
+        self._static = [_Registered(route, self._message(route)) for route in config.routes]
 
-    def _message(self, route: Route, servers: list[str], instance: str) -> dict[str, Any]:
-        config = self._config
+    @property
+    def routes(self) -> list[_Registered]:
+        """All that are registered just now."""
+        return [*self._static, *self._dynamic.values()]
+
+    def _message(self, route: Route) -> dict[str, Any]:
+        config, servers = self._config, self._servers
         host = route.host or config.host
         if host is None:
             target = config.local_route or next((name for name in servers if not is_here(name)), servers[0])
@@ -67,7 +83,7 @@ class Registrar:
             "uris": route.uris,
             "host": host,
             "tags": route.tags,
-            "private_instance_id": instance,
+            "private_instance_id": self._instance,
             **{key: value for key, value in about.items() if value},
         }
 
@@ -82,12 +98,15 @@ class Registrar:
             await asyncio.wait({connecting, stopping}, return_when=asyncio.FIRST_COMPLETED)
             if connecting.done():
                 connecting.result()
-                self._tasks = [loop.create_task(self._keep(route)) for route in self.routes]
+                self._tasks = [loop.create_task(self._keep(route)) for route in self._static]
+                if self._config.dynamic_config_globs:
+                    self._tasks.append(loop.create_task(self._follow_files()))
                 await asyncio.wait({stopping, *self._tasks}, return_when=asyncio.FIRST_COMPLETED)
                 for task in self._tasks:
                     if task.done():
                         task.result()
         finally:
+            self._tasks += [each.task for each in self._dynamic.values() if each.task is not None]
             for task in (connecting, stopping, *self._tasks):
                 task.cancel()
             await asyncio.wait({connecting, stopping, *self._tasks})
@@ -108,6 +127,8 @@ class Registrar:
             user=(lambda: of_current(0)) if any(server.user for server in servers) else None,
             password=(lambda: of_current(1)) if any(server.user for server in servers) else None,
             tls=self._tls,
+            user_credentials=FilePath(self._config.nats_credentials) if self._config.nats_credentials else None,
+            nkeys_seed_str=self._seed or None,
             name="router registrar",
             connect_timeout=2,
             reconnect_time_wait=RECONNECT_WAIT,
@@ -131,6 +152,40 @@ class Registrar:
                     self._log.info("unregistered", routes=[route.route.name for route in self.routes])
         with suppress(NatsError, OSError, TimeoutError):
             await self._client.close()
+
+    # -------------------------------------------------------- files that come and go
+
+    async def _follow_files(self) -> None:
+        while True:
+            await self._take_up_files()
+            await asyncio.sleep(FILES_INTERVAL)
+
+    def read_files(self) -> dict[bytes, _Registered]:
+        """Routes of dynamic files as they are now."""
+        found: dict[bytes, _Registered] = {}
+        for route in self._files.routes():
+            try:
+                found[route.model_dump_json().encode()] = _Registered(route, self._message(route))
+            except AddressError as error:
+                self._log.error("dynamic-route-not-used", name=route.name, error=str(error))
+        return found
+
+    async def _take_up_files(self) -> None:
+        """Register what dynamic files say now, unregister what they say no more."""
+        wanted = await asyncio.to_thread(self.read_files)
+        for each in self._dynamic.values():
+            if each.task is not None and each.task.done():
+                each.task.result()
+        for key in self._dynamic.keys() - wanted.keys():
+            gone = self._dynamic.pop(key)
+            if gone.task is not None:
+                gone.task.cancel()
+                await asyncio.wait({gone.task})
+            self._log.info("route-removed", name=gone.route.name, uris=gone.route.uris, host=gone.host)
+            await self._publish("router.unregister", gone.payload)
+        for key in wanted.keys() - self._dynamic.keys():
+            self._dynamic[key] = wanted[key]
+            wanted[key].task = asyncio.get_running_loop().create_task(self._keep(wanted[key]))
 
     # -------------------------------------------------------- a route
 
@@ -199,6 +254,7 @@ class _Registered:
         self.unregistered = 0
         """Times in a row since it became unhealthy."""
         self.wake = asyncio.Event()
+        self.task: asyncio.Task[None] | None = None
 
 
 def _tls_context(config: RegistrarConfig) -> ssl.SSLContext | None:
@@ -211,5 +267,5 @@ def _tls_context(config: RegistrarConfig) -> ssl.SSLContext | None:
             context.load_cert_chain(tls.cert_path, tls.key_path)
     except (OSError, ssl.SSLError) as error:
         files = ", ".join(filter(None, (tls.ca_path, tls.cert_path, tls.key_path)))
-        raise TlsError(f"nats_mtls_config: {files} can't be used: {error.strerror or error}") from error
+        raise AccessError(f"nats_mtls_config: {files} can't be used: {error.strerror or error}") from error
     return context

@@ -11,7 +11,7 @@ from router.config.problems import ConfigError
 from router.observe.log import Log
 from router.registrar.address import AddressError, check_address, is_here, own_address
 from router.registrar.config import load
-from router.registrar.registrar import Registrar, TlsError
+from router.registrar.registrar import AccessError, Registrar
 
 GOOD = """\
 message_bus_servers:
@@ -130,7 +130,21 @@ def test_the_address_that_leads_to_the_bus() -> None:
         own_address("no-such-host.invalid")
 
 
+def test_nothing_to_register_is_said(tmp_path: Path) -> None:
+    text = GOOD.partition("routes:")[0]
+    assert any("`routes` or `dynamic_config_globs`" in problem for problem in problems(tmp_path, text))
+    config, warnings = loaded(tmp_path, text + "dynamic_config_globs: [/etc/routes.d/*.yml]\n")
+    assert (config.routes, warnings) == ([], [])
+
+
+def test_proofs_that_are_none(tmp_path: Path) -> None:
+    (seed,) = problems(tmp_path, GOOD + "nats_nkey_seed: SUnonsense\n")
+    assert "nats_nkey_seed: *** given, expected a seed: it is no seed of a user's nkey" in seed
+    (file,) = problems(tmp_path, GOOD + "nats_credentials: /nowhere/x.creds\n")
+    assert "expected a `.creds` file: can't read /nowhere/x.creds: No such file" in file
+
+
 def test_certificates_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     text = GOOD + "nats_mtls_config: {enabled: true, ca_path: /nowhere/ca.pem}\n"
-    with pytest.raises(TlsError, match=r"/nowhere/ca.pem can't be used: No such file"):
+    with pytest.raises(AccessError, match=r"/nowhere/ca.pem can't be used: No such file"):
         Registrar(loaded(tmp_path, text)[0], Log())
