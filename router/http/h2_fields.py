@@ -147,6 +147,7 @@ class FieldReader:
         request.headers, request.noted, request.options = headers, noted, _NO_OPTIONS
         request.text = header_text(headers)
         request.keep_alive = True
+        request.clean = False
         request.meaning = None
         length = noted.get(b"content-length")
         size_of_body = content_length(length) if length is not None else CHUNKED

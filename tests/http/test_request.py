@@ -219,8 +219,13 @@ def test_white_space_around_values_is_no_part_of_them() -> None:
     assert request.text == b"X-A: a\r\nX-B: b\r\nX-C: \r\n"
 
 
+def fields(read: RequestHead) -> list[object]:
+    """All that was read; `clean` is but knowledge that saves work."""
+    return [getattr(read, name) for name in RequestHead.__slots__ if name != "clean"]
+
+
 def same(one: RequestHead, other: RequestHead) -> bool:
-    return all(getattr(one, name) == getattr(other, name) for name in RequestHead.__slots__)
+    return fields(one) == fields(other)
 
 
 @pytest.mark.parametrize("message", [row[1] for row in READ], ids=lambda value: repr(value)[:40])
@@ -239,7 +244,7 @@ def told(parse: Callable[[], RequestHead]) -> object:
         read = parse()
     except BadMessage as bad:
         return bad.status
-    return [getattr(read, name) for name in RequestHead.__slots__]
+    return fields(read)
 
 
 @pytest.mark.parametrize(
