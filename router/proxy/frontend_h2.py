@@ -263,7 +263,8 @@ class FrontendH2(H2Peer[Stream]):
             self.end(stream, Code.REFUSED_STREAM)  # it could not know
             return
         try:
-            request = plane.read_fields.request(fields, ended, self._recent)
+            reader = plane.read_fields or plane.make_field_reader()
+            request = reader.request(fields, ended, self._recent)
             if len(request.target) > plane.settings.max_target:
                 raise BadMessage(414, "request target too long")
         except BadMessage as bad:

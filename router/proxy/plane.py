@@ -26,7 +26,6 @@ from router.balance.slow_start import warmed
 from router.balance.sticky import Sticky
 from router.balance.strategy import Strategy, StrategyError, StrategyMaker, load_strategy
 from router.http.forwarded import RequestIds, forwarded_client_cert
-from router.http.h2_fields import FieldReader
 from router.http.request import RequestParser
 from router.http.response import ResponseHead, ResponseParser
 from router.http.rewrite import Rewrite
@@ -64,6 +63,7 @@ from router.table.pool import Pool
 from router.table.routes import RouteTable
 
 if TYPE_CHECKING:
+    from router.http.h2_fields import FieldReader
     from router.in_flight import InFlight
     from router.proxy.exchange import Exchange
     from router.proxy.frontend_h1 import FrontendH1
@@ -168,7 +168,9 @@ class Plane:
             withheld += self.tracing.withheld
         kept = frozenset(name.lower().encode() for name in settings.hop_by_hop_headers_to_filter)
         self.parse_request = RequestParser(withheld, kept).parse_next
-        self.read_fields = FieldReader(withheld)
+        self._withheld = withheld
+        self.read_fields: FieldReader | None = None
+        """Reads the header fields of HTTP/2; `make_field_reader` makes it when the first client speaks that."""
         self.upgrades = frozenset(token.lower().encode() for token in settings.upgrades) - {b"h2c"}
         """Protocols that are tunnelled when a client asks for them by `Upgrade`, lower case."""
         rewriting = settings.add_response_headers or settings.remove_response_headers
@@ -417,6 +419,13 @@ class Plane:
         self._close_access_log()
         if self.spans is not None:
             self.spans.flush()
+
+    def make_field_reader(self) -> FieldReader:
+        """What `read_fields` is to be."""
+        from router.http.h2_fields import FieldReader
+
+        self.read_fields = FieldReader(self._withheld)
+        return self.read_fields
 
     def full(self) -> bool:
         """A connection has come that is one too many, and none of the others is idle: else the longest idle goes."""

@@ -31,5 +31,5 @@ async def test_streams_pass_whole_in_constant_memory() -> None:
 
 
 async def test_grpc_calls_pass_whole_in_constant_memory() -> None:
-    output = await limits("grpc", "--messages", "800")
+    output = await limits("grpc", "--messages", "400")
     assert output.count("| holds |") == 3
