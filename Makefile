@@ -10,7 +10,7 @@ INSTALLED := $(VENV)/.installed
 EXTRAS := dev,embedded
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test fuzz lint bench bench-control cluster chaos rolling soak exact clean
+.PHONY: help demo run test fuzz lint bench bench-control bench-flood cluster chaos rolling soak exact clean
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,6 +37,9 @@ bench: $(INSTALLED) ## CPU per request, next to nginx, HAProxy and others (needs
 
 bench-control: $(INSTALLED) ## What registrations cost, over a real nats-server
 	@$(BIN)/python -m bench.control $(ARGS)
+
+bench-flood: $(INSTALLED) ## What requests feel of a flood of registrations
+	@$(BIN)/python -m bench.flood $(ARGS)
 
 cluster: $(INSTALLED) ## A whole system on this machine: 3 NATS, 3 routers, 2 nginx, 6 apps; ARGS='--port N' or '--check'
 	@$(BIN)/python -m bench.cluster $(ARGS)

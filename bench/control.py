@@ -1,8 +1,9 @@
 """`python -m bench.control`: what registrations cost, over a real nats-server, with as many endpoints as asked for.
 
-- One process publishes, as fast as NATS takes it; a second is control's hearing (bus and registry, no admin server), on
-  a core of its own; a third is a worker's table, fed with control's frames.
-- The first round is a burst of registrations that are all new, the later ones are heartbeats that change nothing.
+- One process publishes, as fast as NATS takes it; a second is what control hears with (bus, registry, directory of
+  apps, events; no admin server), on a core of its own; a third is a worker's table, fed with control's frames.
+- The first round is a burst of registrations that are all new, the later ones are heartbeats that change nothing. In
+  the second none is known by its hash, as after a warm start; from the third on all are.
 - CPU is of the whole hearing process, NATS client included; memory is the growth of the resident set.
 """
 
@@ -21,25 +22,29 @@ from typing import Annotated
 
 import typer
 
+from router import in_flight
 from router.control.bus.client import Bus, BusSettings
 from router.control.bus.embedded import EmbeddedNats
 from router.control.bus.identity import Identity
+from router.control.bus.repeats import Repeats
 from router.control.feed import table_frames
 from router.control.registry import Registry
 from router.control.table import RegistrySettings
 from router.frames import Splitter
+from router.in_flight import InFlight
 from router.messages import Table, TableOp, ToWorker
 from router.observe.log import Log
-from router.table.endpoint import Loads
+from router.observe.varz import Figures
+from router.proxy.plane import Plane
 from router.table.routes import RouteTable
 
 from .accounting import cpu_of, rss_of
-from .lookup import NoCounts
 from .processes import Cores, pinned
 
 INSTANCES = 4
 """Endpoints of one route."""
 PATIENCE = 120.0
+ROUNDS = ("burst, all new", "heartbeats, unknown", "heartbeats, known")
 
 
 def heartbeat(number: int) -> bytes:
@@ -83,13 +88,18 @@ def publish(port: int, count: int) -> None:
             print(time.monotonic() - began, flush=True)
 
 
+async def _empty_table() -> RouteTable:
+    """As a worker has it, with its strategies."""
+    return Plane(asyncio.get_running_loop(), InFlight(in_flight.create()), Log(level="error")).new_table()
+
+
 def worker() -> None:
     """Build the table of the frames that come in; print the bytes it takes."""
     import msgspec
 
     decode = msgspec.msgpack.Decoder(ToWorker).decode
-    table = RouteTable(Loads(NoCounts()), lambda name, options: None)
     splitter = Splitter()
+    table = asyncio.run(_empty_table())
     before = rss_of([os.getpid()])
     while data := sys.stdin.buffer.read1(1 << 20):
         for payload in splitter.split(data):
@@ -109,8 +119,11 @@ async def hear(endpoints: int, rounds: int) -> Iterator[str]:
     def changed(these: list[TableOp]) -> None:
         nonlocal ops
         ops += len(these)
+        figures.directory.apply(these)
 
     log = Log(level="error")
+    figures = Figures()
+    log.ring = figures.events
     server = EmbeddedNats()
     await server.start()
     os.sched_setaffinity(server.pid, cores.load)
@@ -143,6 +156,8 @@ async def hear(endpoints: int, rounds: int) -> Iterator[str]:
         gc.collect()
         rss = rss_of(pids)
         for number in range(rounds):
+            if number == 1:
+                bus._repeats = Repeats()
             heard, before, cpu, began = bus.received["router.register"], ops, cpu_of(pids), time.monotonic()
             publisher.stdin.write("\n")
             publisher.stdin.flush()
@@ -155,7 +170,7 @@ async def hear(endpoints: int, rounds: int) -> Iterator[str]:
             took, spent = time.monotonic() - began, cpu_of(pids) - cpu
             sent = float(await asyncio.to_thread(publisher.stdout.readline))
             lines.append(
-                f"| {'burst, all new' if not number else 'heartbeats'} | {endpoints:,} | {endpoints / sent:,.0f} | "
+                f"| {ROUNDS[min(number, 2)]} | {endpoints:,} | {endpoints / sent:,.0f} | "
                 f"{endpoints / took:,.0f} | {spent.total / endpoints * 1e6:.1f} | {most:,} | {bus.dropped:,} | "
                 f"{ops - before:,} |"
             )

@@ -60,6 +60,8 @@ from router.worker_link import stay_attached
 
 SLICE = 256
 """Table operations applied in one turn of the loop: about a millisecond."""
+BULK = 64
+"""Operations at once that are a table, or a burst of registrations."""
 OP_BYTES = 256
 """Bytes that count as an operation: one may bring many endpoints."""
 STATS_INTERVAL = 1.0
@@ -164,6 +166,23 @@ class Worker:
             self.loop.call_soon(self._apply_slice)
 
     def _apply_slice(self) -> None:
+        if self.owns_process:
+            gc.disable()
+        done = self._apply()
+        if done is None:
+            return
+        if self.owns_process:
+            # What comes in bulk stays. The collector would walk all of it, again and again: half a second at a time.
+            if done >= BULK:
+                gc.freeze()
+            gc.enable()
+        if self._queue:
+            self.loop.call_soon(self._apply_slice)
+        elif self.link is not None:
+            self.link.drained()
+
+    def _apply(self) -> int | None:
+        """Apply frames for one turn: what that cost, in table operations; None when the worker can't go on."""
         budget = SLICE
         while self._queue and budget > 0:
             payload = self._queue[0]
@@ -173,14 +192,11 @@ class Worker:
             except Exception as error:
                 # Half a change leaves a table that nobody meant. Control makes a new worker, with a whole one.
                 self._fail(error)
-                return
+                return None
             budget -= max(len(message.ops), len(payload) // OP_BYTES) if isinstance(message, Table | Delta) else 1
             self._queue.popleft()
             self.backlog -= len(payload)
-        if self._queue:
-            self.loop.call_soon(self._apply_slice)
-        elif self.link is not None:
-            self.link.drained()
+        return SLICE - budget
 
     def _take_setup(self, message: Setup) -> None:
         settings = message.settings
@@ -205,17 +221,12 @@ class Worker:
         plane = self._plane
         if message.first:
             self._building = plane.new_table()
-            if self.owns_process:
-                gc.disable()  # it would walk the growing table again and again: a fifth of the time, 0.1 s at once
         table = self._building
         assert table is not None, "a table has a first piece"
         table.apply(message.ops)
         if message.last:
             self._building = None
             plane.swap_table(table)
-            if self.owns_process:
-                gc.freeze()  # nor need it ever look at a table that is there to stay
-                gc.enable()
             if not self.ready:
                 self.ready = True
                 self.send(Ready(os.getpid(), (time.monotonic() - self.spawned) * 1000))
