@@ -38,6 +38,7 @@ from router.control.doctor import Patient, examine, is_loopback
 from router.control.errors import StartError
 from router.control.feed import Feed
 from router.control.health_checks import HealthChecks
+from router.control.history_file import HistoryFile
 from router.control.keeper import Keeper
 from router.control.lifecycle import Health, Phase
 from router.control.local import LocalKeeper
@@ -222,6 +223,7 @@ class Control:
         self.log.info("control-leaves", workers=self.keeper.listening)
         if self.bus is not None:
             await self.bus.stop()
+        await self.history_file.save_last()
 
     async def stop(self) -> None:
         """Stop: fast, in order, with `STOP_GRACE` seconds for requests in flight."""
@@ -283,6 +285,9 @@ class Control:
             capacity=self.in_flight.capacity,
             slot_idle=self.in_flight.slot_idle,
         )
+        self.history_file = HistoryFile(self.run_dir.path, self.registry.history, self.log)
+        self.history_file.load()
+        self._to_stop.push_async_callback(self.history_file.save_last)
         self.static_routes = StaticRoutes(
             config.routes, self.run_dir.path, self.registry.set_static, self.log.component("registry")
         )
@@ -298,6 +303,7 @@ class Control:
         self._repeat(self.notifier.watchdog_interval, self.notifier.alive)
         self._repeat(STATUS_INTERVAL, lambda: self.notifier.status(self._status_line()))
         self._repeat(config.prune_stale_droplets_interval, self._prune)
+        self._repeat(config.warm_start.snapshot_interval, self.history_file.save)
         self._opening = loop.create_task(self._open(taken_over, began))
         self._loops.append(self._opening)
 
@@ -353,8 +359,9 @@ class Control:
             parts = await keeper.table_of_adopted()
             if parts is not None:
                 taken_over = True
-                for part in parts:
-                    self.registry.load(part.pools)
+                with self.registry.history.resumed():
+                    for part in parts:
+                        self.registry.load(part.pools)
                 self.log.info("table-taken-over", routes=len(self.registry))
                 self.health.table_taken_over()
             self.static_routes.start()
@@ -556,7 +563,8 @@ class Control:
                     await asyncio.sleep(0)
             bus = self.config.nats
             here = bus is None or all(is_loopback(server.hostname) for server in bus.hosts)
-            patient = Patient(self.config, table, self.registry.history.of(""), here)
+            clocks = self.fleet.clocks() if self.fleet is not None else {}
+            patient = Patient(self.config, table, self.registry.history.of(""), here, clocks)
             return [finding._asdict() for finding in await asyncio.to_thread(examine, patient)]
 
         return InspectApi(

@@ -22,6 +22,8 @@ COMES_BACK = 2
 """Times that an endpoint is pruned and comes back before that is a finding."""
 LB_IDLE = 60.0
 """Seconds for which load balancers commonly keep an idle connection."""
+SKEW = 2.0
+"""Seconds by which the clocks of two routers may differ."""
 LATE = 0.75
 """Part of its time to live after which an endpoint that was not registered again is late."""
 
@@ -38,12 +40,16 @@ class Finding(NamedTuple):
 
 
 class Patient(NamedTuple):
-    """What is looked at. `bus_is_here`: every server of the bus is on this machine."""
+    """What is looked at. `bus_is_here`: every server of the bus is on this machine.
+
+    `clocks`: another router → seconds by which its time of day is ahead of this one's.
+    """
 
     config: RouterConfig
     table: list[Entry]
     events: list[Event]
     bus_is_here: bool
+    clocks: dict[str, float] = {}
 
 
 def examine(patient: Patient) -> list[Finding]:
@@ -201,10 +207,28 @@ def _drain(patient: Patient) -> Iterator[Finding]:
         )
 
 
+def _clocks(patient: Patient) -> Iterator[Finding]:
+    remedy = "run a time service (NTP) on all machines: logs, traces and X-Request-Start are told by these clocks"
+    skews = patient.clocks.values()
+    if len(skews) > 1 and min(map(abs, skews)) > SKEW and max(skews) - min(skews) <= SKEW:
+        off = -min(skews, key=abs)
+        what = f"this machine's clock is {_apart(off)} those of all {len(skews)} other routers"
+        yield Finding("warning", "clock", what, remedy)
+        return
+    for router, ahead in sorted(patient.clocks.items()):
+        if abs(ahead) > SKEW:
+            yield Finding("warning", "clock", f"the clock of router {router} is {_apart(ahead)} this one's", remedy)
+
+
+def _apart(ahead: float) -> str:
+    return f"{abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'}"
+
+
 CHECKS: tuple[Callable[[Patient], Iterator[Finding]], ...] = (
     _unroutable,
     _shared_addresses,
     _slow_heartbeats,
     _settings,
     _drain,
+    _clocks,
 )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager
 from difflib import SequenceMatcher
 from itertools import islice
 from typing import NamedTuple, TypeVar
@@ -43,30 +44,63 @@ class Event(NamedTuple):
     why: str
 
 
+_Row = tuple[float, str, str, str, str | bytes]
+"""An `Event`; instead of why, a registration, packed."""
+
+
+def _event(row: _Row) -> Event:
+    when, what, route, address, why = row
+    return Event(when, what, route, address, why if isinstance(why, str) else who(unpack(why)))
+
+
 class History:
     """What happened. `clock` gives unix seconds."""
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
         self._gone: OrderedDict[str, tuple[float, str]] = OrderedDict()
-        self._events: deque[tuple[float, str, str, str, str | bytes]] = deque(maxlen=EVENTS)  # as `Event`
+        self._events: deque[_Row] = deque(maxlen=EVENTS)
+        self._silent = False
+        self.changes = 0
+        """Goes up with all that is added."""
 
     def happened(self, what: str, route: str, addresses: Iterable[str], why: str | bytes) -> None:
         """Endpoints of a route came, changed or went; for `why` also the registration, packed: then who it was."""
-        when = self._clock()
-        self._events.extend([(when, what, route, address, why) for address in addresses])
+        if not self._silent:
+            when = self._clock()
+            self.changes += 1
+            self._events.extend([(when, what, route, address, why) for address in addresses])
+
+    @contextmanager
+    def resumed(self) -> Iterator[None]:
+        """A table is taken up whose history is known: what comes meanwhile is nothing new."""
+        self._silent = bool(self._events)
+        try:
+            yield
+        finally:
+            self._silent = False
+
+    def restore(self, events: Iterable[Event], gone: Iterable[tuple[str, float, str]]) -> None:
+        """What was known before, older than all that is known now."""
+        now = list(self._events)
+        self._events.clear()
+        self._events.extend(events)
+        self._events.extend(now)
+        self._gone = OrderedDict([(host, (when, why)) for host, when, why in gone]) | self._gone
+
+    def copied(self) -> tuple[Callable[[], list[Event]], list[tuple[str, float, str]]]:
+        """All as of now: what gives the events, in any thread, as that takes a while; and the hosts that went."""
+        rows = list(self._events)
+        return lambda: list(map(_event, rows)), [(host, *told) for host, told in self._gone.items()]
 
     def of(self, host: str) -> list[Event]:
         """Events of a host's routes, oldest first; of every host for an empty one."""
         beginning = f"{host}/"
-        return [
-            Event(when, what, route, address, why if isinstance(why, str) else who(unpack(why)))
-            for when, what, route, address, why in self._events
-            if not host or route == host or route.startswith(beginning)
-        ]
+        return [_event(row) for row in self._events if not host or row[2] == host or row[2].startswith(beginning)]
 
     def went(self, host: str, why: str) -> None:
         """The last route of a host is gone."""
+        self.changes += 1
         self._gone[host] = (self._clock(), why)
         self._gone.move_to_end(host)
         if len(self._gone) > REMEMBERED:

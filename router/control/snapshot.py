@@ -91,7 +91,9 @@ class Snapshot:
             at = 0
             while at < len(rest):
                 end = at + _LENGTH + int.from_bytes(rest[at : at + _LENGTH], "big")
-                apply(self._registry, read_piece(rest[at + _LENGTH : end]), offset)
+                piece = read_piece(rest[at + _LENGTH : end])
+                with self._registry.history.resumed():
+                    apply(self._registry, piece, offset)
                 at = end
                 await asyncio.sleep(0)
         except (msgspec.MsgspecError, PieceError) as error:

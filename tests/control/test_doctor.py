@@ -83,6 +83,30 @@ def test_settings_that_do_not_go_together(config: dict[str, Any], check: str) ->
     assert [each for each, _ in found(entry("10.0.0.1"), **config)] == [check]
 
 
+@pytest.mark.parametrize(
+    ("clocks", "texts"),
+    [
+        ({}, []),
+        ({"a (h:1)": 1.9, "b (h:2)": -1.9}, []),
+        ({"a (h:1)": 3.2}, ["the clock of router a (h:1) is 3 s ahead of this one's"]),
+        ({"a (h:1)": 0.1, "b (h:2)": -61.0}, ["the clock of router b (h:2) is 61 s behind this one's"]),
+        ({"a (h:1)": 60.0, "b (h:2)": 61.0}, ["this machine's clock is 60 s behind those of all 2 other routers"]),
+        ({"a (h:1)": -5.0, "b (h:2)": -5.5}, ["this machine's clock is 5 s ahead of those of all 2 other routers"]),
+        (
+            {"a (h:1)": 60.0, "b (h:2)": -60.0},
+            [
+                "the clock of router a (h:1) is 60 s ahead of this one's",
+                "the clock of router b (h:2) is 60 s behind this one's",
+            ],
+        ),
+    ],
+)
+def test_clocks_of_other_routers(clocks: dict[str, float], texts: list[str]) -> None:
+    findings = examine(Patient(RouterConfig(), [entry("10.0.0.1")], [], False, clocks))
+    assert [finding.what for finding in findings if finding.check == "clock"] == texts
+    assert all("NTP" in finding.remedy for finding in findings)
+
+
 def test_nothing_to_serve() -> None:
     assert [check for check, _ in found(nats=None)] == ["routes"]
 

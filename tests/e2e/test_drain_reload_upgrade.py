@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import os
 import signal
@@ -65,6 +66,15 @@ async def loaded(directory: Path, **config: Any) -> AsyncIterator[tuple[RouterPr
         yield r, Load(r.port, "a.test")
 
 
+async def history_of(r: RouterProcess, host: str) -> Any:
+    """What the router remembers of a host's routes."""
+    credentials = base64.b64encode(b"u:p").decode()
+    authorization = f"Authorization: Basic {credentials}"
+    status, _, body = await r.get("localhost", f"/api/history/{host}", authorization, port=r.status_port)
+    assert status == 200
+    return json.loads(body)["events"]
+
+
 def rewrite(r: RouterProcess, **config: Any) -> None:
     """Change the configuration file of a running router."""
     r.config.update(config)
@@ -109,8 +119,11 @@ async def test_an_upgrade_keeps_process_ports_and_requests(tmp_path: Path) -> No
         before = {worker.pid for worker in r.workers()}
         await load.more()
         rewrite(r, workers=2)
+        history = await history_of(r, "a.test")
+        assert [event["what"] for event in history] == ["registered"]
         r.process.send_signal(signal.SIGUSR2)
         await r.logged("upgraded")
+        assert await history_of(r, "a.test") == history
         await until(lambda: len([worker for worker in r.workers() if not worker.leaving]) == 2)
         await load.more()
         assert await load.end() == {200}

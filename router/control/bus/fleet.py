@@ -20,6 +20,7 @@ from __future__ import annotations
 import asyncio
 import math
 import re
+import time
 from collections.abc import Callable, Iterator
 
 import msgspec
@@ -39,6 +40,8 @@ GET = "router.fleet.get."
 TAKE = "router.fleet.take."
 OFFSET_MEMORY = 120.0
 """Seconds for which the difference of two clocks is remembered at least."""
+SURE = 3
+"""Announcements after which the difference of two clocks is no chance."""
 MOST_PEERS = 1000
 _ID = re.compile(r"[A-Za-z0-9_-]{1,100}")
 
@@ -61,6 +64,8 @@ class Announcement(msgspec.Struct):
     digests: bytes
     health: str = "healthy"
     """`lifecycle.Phase`: only a healthy router is to be sent requests, a degraded one is about to leave."""
+    time: float = 0.0
+    """Time of day, unix seconds; 0 = a version that does not tell."""
 
 
 class Ask(msgspec.Struct):
@@ -84,27 +89,49 @@ _decode_announcement = msgspec.json.Decoder(Announcement).decode
 _decode_ask = msgspec.json.Decoder(Ask).decode
 
 
+class Offset:
+    """The difference of two clocks: the least that was seen lately, for a message takes its time."""
+
+    __slots__ = ("_before", "_least", "_until", "count")
+
+    def __init__(self) -> None:
+        self._least = self._before = math.inf
+        self._until = -math.inf
+        self.count = 0
+        """How often it was seen."""
+
+    @property
+    def least(self) -> float:
+        return min(self._least, self._before)
+
+    def seen(self, difference: float, now: float) -> float:
+        """A message came at second `now`, and the clock it was sent by was behind ours by this; gives `least`."""
+        if now > self._until:
+            self._before, self._least, self._until = self._least, math.inf, now + OFFSET_MEMORY
+        self._least = min(self._least, difference)
+        self.count += 1
+        return self.least
+
+
 class Peer:
     """Another router, as last heard."""
 
-    __slots__ = ("_before", "_least", "_until", "announcement", "differing", "seen", "taking", "taking_number")
+    __slots__ = ("_clock", "announcement", "differing", "seen", "taking", "taking_number", "time")
 
     def __init__(self, announcement: Announcement) -> None:
         self.announcement = announcement
+        self.time = Offset()
+        """Our time of day less this router's."""
         self.seen = 0.0
         self.differing: frozenset[int] = frozenset()
         self.taking: set[tuple[str, str]] = set()
         """Names of what came in the pieces of an answer so far."""
         self.taking_number = 0
-        self._least = self._before = math.inf
-        self._until = -math.inf
+        self._clock = Offset()
 
     def compared(self, now: float, at: float) -> float:
         """A message of this peer's second `at` came `now`: this clock less the peer's, as well as it is known."""
-        if now > self._until:
-            self._before, self._least, self._until = self._least, math.inf, now + OFFSET_MEMORY
-        self._least = min(self._least, now - at)
-        return min(self._least, self._before)
+        return self._clock.seen(now - at, now)
 
 
 class Fleet:
@@ -121,9 +148,11 @@ class Fleet:
         log: Log,
         interval: float,
         health: Callable[[], str] = lambda: "healthy",
+        time_of_day: Callable[[], float] = time.time,
     ) -> None:
         self._registry = registry
         self._health = health
+        self._time = time_of_day
         self._about = about
         self._post = post
         self._log = log.component("fleet")
@@ -151,8 +180,17 @@ class Fleet:
                 now,
                 registry.digest.pack(),
                 self._health(),
+                self._time(),
             )
         )
+
+    def clocks(self) -> dict[str, float]:
+        """Router → seconds by which its time of day is ahead of ours, of those heard often enough to tell."""
+        return {
+            f"{peer.announcement.id} ({peer.announcement.host})": -peer.time.least
+            for peer in self.peers.values()
+            if peer.time.count >= SURE
+        }
 
     def announce(self) -> None:
         """Tell the others; to be called every `interval` seconds."""
@@ -179,6 +217,8 @@ class Fleet:
         now = self._registry.now
         peer.announcement, peer.seen = told, now
         peer.compared(now, told.at)
+        if told.time:
+            peer.time.seen(self._time() - told.time, now)
         alike = told.layout == LAYOUT and told.scope == self._about.scope and len(told.digests) == PACKED_BYTES
         differing = self._registry.digest.differing(told.digests) if alike else frozenset()
         lasting, peer.differing = differing & peer.differing, differing

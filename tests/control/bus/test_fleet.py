@@ -87,7 +87,9 @@ class Router:
             RegistrySettings(stale_threshold=threshold), lambda ops: None, event_log(), clock=lambda: world.now + skew
         )
         about = About(self.id, "1", "10.0.0.1:80", "all")
-        self.fleet = Fleet(self.registry, about, world.publish, event_log(), INTERVAL)
+        self.fleet = Fleet(
+            self.registry, about, world.publish, event_log(), INTERVAL, time_of_day=lambda: world.now + number * 30.0
+        )
 
     def table(self) -> Table:
         return {key: set(specs) for key, specs in self.registry.routes()}
@@ -185,6 +187,19 @@ def test_what_was_unregistered_while_a_router_was_away_does_not_come_back() -> N
     away.registry.listening_since = away.registry.now
     world.settle(3)
     assert ports(here.table()) == ports(away.table()) == {2}
+
+
+def test_clocks_are_compared_as_well_as_messages_allow() -> None:
+    chance = random.Random(1)
+    world = World(3, lambda: [chance.uniform(0.01, 1.5)])
+    world.settle(1)
+    assert world.routers[0].fleet.clocks() == {}  # once may be chance
+    world.settle(20)
+    for number, router in enumerate(world.routers):
+        found = router.fleet.clocks()
+        for other in set(range(3)) - {number}:
+            ahead = found[f"{other}-router (10.0.0.1:80)"]
+            assert (other - number) * 30.0 - 0.5 <= ahead <= (other - number) * 30.0
 
 
 def test_a_router_of_another_scope_is_left_alone() -> None:
