@@ -1,21 +1,16 @@
 """Keys of the Go router and of the 2011-2013 router that this version reads past, and what that means.
 
-A row is a meaning and the keys it holds for. A key moves out of here the day it gets a field in `model.py`.
-Where a user might rely on what does not happen, the row says so plainly. Contract sections 13.1 and 13.2.
+A row is a meaning and the keys it holds for. `KNOWN` keys are warned of, `NEEDLESS` ones are not. A key moves out of
+here the day it gets a field in `model.py`. Where a user might rely on what does not happen, the row says so plainly.
+Contract sections 13.1 and 13.2.
 """
 
 from __future__ import annotations
 
 _NO_ROUTING_API = "routes come from NATS only, not from the routing API"
 _NO_METRON = "metrics and logs are not sent to Loggregator"
-_UNUSED = "the Go router reads it and does not use it either"
 
 _ROWS: tuple[tuple[str, str], ...] = (
-    (
-        "a route service that is a route of this router needs no port",
-        "route_services_internal_server_port",
-    ),
-    ("request and response bodies always flow at the same time", "enable_http1_concurrent_read_write"),
     (
         "`router.active_apps` is published if `publish_active_apps_interval` is given",
         "enable_nonprod_apps flush_apps_interval",
@@ -36,10 +31,6 @@ _ROWS: tuple[tuple[str, str], ...] = (
     ),
     ("it is for the Go runtime; use `workers`", "go_max_procs"),
     ("it is for the Go runtime's profiler, which is not here", "debug_addr"),
-    (
-        _UNUSED,
-        "publish_start_message_interval healthcheck_poll_interval healthcheck_timeout websocket_dial_timeout",
-    ),
     ("the router listens on TCP only, nginx must use `port`", "sock"),
     ("an unknown host is answered with 404, not with a redirect", "404_redirect"),
     ("cookies are not encrypted", "session_key"),
@@ -50,10 +41,23 @@ KNOWN: dict[str, str] = {key: meaning for meaning, keys in _ROWS for key in keys
 """Dotted key -> what is not done because the key is not supported."""
 
 
+_NEEDLESS_ROWS: tuple[tuple[str, str], ...] = (
+    ("a route service that is a route of this router needs no port", "route_services_internal_server_port"),
+    ("request and response bodies always flow at the same time", "enable_http1_concurrent_read_write"),
+    (
+        "the Go router reads it and does not use it either",
+        "publish_start_message_interval healthcheck_poll_interval healthcheck_timeout websocket_dial_timeout",
+    ),
+)
+
+NEEDLESS: dict[str, str] = {key: meaning for meaning, keys in _NEEDLESS_ROWS for key in keys.split()}
+"""Dotted key -> why nothing is missing without it, whatever its value: no warning."""
+
+
 def asks_for_nothing(value: object) -> bool:
     """True for a value that switches its feature off: nothing is lost by reading past it."""
     if isinstance(value, list):
         return all(map(asks_for_nothing, value))
     if isinstance(value, dict):
         return all(map(asks_for_nothing, value.values()))
-    return value in (None, False, 0, "", "none", "0s")
+    return value in (None, False, 0, -1, "", "none", "0s")

@@ -16,7 +16,7 @@ import yaml
 from router.config import document, duration
 from router.config.dialects import CLASSIC_ONLY, RENAMED, Dialect, parse_mbus, respell
 from router.config.keys import LEAVES, MBUS, NAMES, SECTIONS, nearest, suggest
-from router.config.known import KNOWN, asks_for_nothing
+from router.config.known import KNOWN, NEEDLESS, asks_for_nothing
 from router.config.problems import Notice, Place, Problem
 
 PREFIX = "ROUTER__"
@@ -122,6 +122,8 @@ class _Reader:
         """Put one value under its name in the model; null leaves the default."""
         self.keys.add(key)
         if value is None:
+            return
+        if key in NEEDLESS:
             return
         if key in KNOWN:
             if not asks_for_nothing(value):

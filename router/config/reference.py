@@ -14,7 +14,7 @@ import yaml
 
 from router.config.dialects import CLASSIC_ONLY, MBUS_EXPECTED, RENAMED
 from router.config.keys import BRANCHES, LEAVES, MBUS
-from router.config.known import KNOWN
+from router.config.known import KNOWN, NEEDLESS
 from router.config.model import RouterConfig
 
 SCHEMA_FILE = "router.schema.json"
@@ -64,6 +64,13 @@ These keys are accepted with a warning. Until they are supported:
 """
 
 
+_NEEDLESS = """\
+## Not needed
+
+These keys are accepted and change nothing.
+"""
+
+
 def yaml_value(value: object) -> str:
     """One value on one line, as YAML."""
     text: str = yaml.safe_dump(value, default_flow_style=True, width=10_000, allow_unicode=True)
@@ -91,6 +98,8 @@ def reference_page() -> str:
     parts += [_OLDER, _table(("older name", "now"), older)]
     unsupported = [(f"`{key}`", meaning) for key, meaning in sorted(KNOWN.items())]
     parts += [_UNSUPPORTED, _table(("key", "what that means"), unsupported)]
+    needless = [(f"`{key}`", meaning) for key, meaning in sorted(NEEDLESS.items())]
+    parts += [_NEEDLESS, _table(("key", "why"), needless)]
     return "\n".join(parts)
 
 
@@ -127,6 +136,7 @@ def json_schema() -> dict[str, Any]:
         field |= {"default": leaf.shown_in(_DEFAULTS), "description": _one_line(leaf.field.description)}
     others = {old: f"Older name of `{new}`." for old, new in RENAMED.items()}
     others |= {key: f"Known but not supported yet: {meaning}." for key, meaning in KNOWN.items()}
+    others |= {key: f"Not needed: {meaning}." for key, meaning in NEEDLESS.items()}
     others[MBUS] = f"{_MBUS_MEANING}."
     for path, description in others.items():
         name = path.rpartition(".")[2]

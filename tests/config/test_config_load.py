@@ -9,7 +9,7 @@ import pytest
 
 from router.config.dialects import parse_mbus
 from router.config.keys import LEAVES
-from router.config.known import KNOWN
+from router.config.known import KNOWN, NEEDLESS
 from router.config.load import Loaded, load
 from router.config.model import NatsHost
 from router.config.problems import ConfigError
@@ -132,13 +132,13 @@ def test_a_gorouter_yml(load_text: LoadText) -> None:
 def test_what_a_gorouter_yml_asks_for_in_vain(load_text: LoadText) -> None:
     warnings = load_text(GOROUTER_YML).warnings
     assert [warning.path for warning in warnings] == [
-        "go_max_procs",
         "debug_addr",
         "logging.loggregator_enabled",
         "logging.metron_address",
     ]
     assert str(warnings[0]) == (
-        "router.yml:5: key 'go_max_procs' is known but not supported yet: it is for the Go runtime; use `workers`"
+        "router.yml:7: key 'debug_addr' is known but not supported yet: "
+        "it is for the Go runtime's profiler, which is not here"
     )
 
 
@@ -246,8 +246,13 @@ def test_known_keys_warn_once_unless_they_are_off(load_text: LoadText, key: str)
     (warning,) = load_text(text + "something").warnings
     assert warning.path == key
     assert f"router.yml:{len(parents) + 1}: key '{key}' is known but not supported yet: " in str(warning)
-    for off in ("false", "0", "", "''", "[]", "none", "null", "0s"):
+    for off in ("false", "0", "-1", "", "''", "[]", "none", "null", "0s"):
         assert not load_text(text + off).warnings
+
+
+@pytest.mark.parametrize("key", sorted(NEEDLESS))
+def test_keys_that_are_not_needed_warn_of_nothing(load_text: LoadText, key: str) -> None:
+    assert not load_text(f"{key}: something").warnings
 
 
 def test_nanoseconds(load_text: LoadText) -> None:
