@@ -33,7 +33,14 @@ def cost(proxy: Running, name: str, seconds: int, cores: Cores) -> float:
     return (cpu_of(proxy.data_plane()).total - before) / load.requests * 1e6
 
 
-def bench(directory: Path, stack: ExitStack, rounds: int, seconds: int) -> None:
+def measured(proxies: list[Running], name: str, seconds: int, cores: Cores, turn: int) -> list[float]:
+    """A round; who comes first changes from turn to turn."""
+    order = proxies[:: (1, -1)[turn % 2]]
+    costs = {proxy.port: cost(proxy, name, seconds, cores) for proxy in order}
+    return [costs[proxy.port] for proxy in proxies]
+
+
+def bench(directory: Path, stack: ExitStack, names: list[str], rounds: int, seconds: int) -> None:
     """Everything, with a row for each scenario."""
     machine = Cores.of_this_machine()
     every = machine.proxy | machine.load
@@ -46,29 +53,33 @@ def bench(directory: Path, stack: ExitStack, rounds: int, seconds: int) -> None:
         folder.mkdir()
         place = Place(folder, free_port(), port, cores)
         proxies.append(stack.enter_context(router.start(place, workers)))
-    print("| scenario | 1 worker, µs | range | 2 workers, µs | range | 2 to 1 | of each round |")
-    print("| --- | ---: | ---: | ---: | ---: | ---: | --- |")
-    for name in NAMES:
+    print(
+        "| scenario | 1 worker, µs | range | 2 workers, µs | range | 2 to 1, medians | lowest | middle half of rounds |"
+    )
+    print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | --- |")
+    for name in names:
         for proxy in proxies:
             cost(proxy, name, 1, cores)
-        spent = [[cost(proxy, name, seconds, cores) for proxy in proxies] for _ in range(rounds)]
+        spent = [measured(proxies, name, seconds, cores, turn=number) for number in range(rounds)]
         one, two = zip(*spent, strict=True)
         figures = [f"{statistics.median(each):.1f} | {min(each):.1f}–{max(each):.1f}" for each in (one, two)]
-        ratios = [b / a for a, b in spent]
-        told = " ".join(f"{ratio:.2f}" for ratio in ratios)
-        print(f"| {name} | {' | '.join(figures)} | {statistics.median(ratios):.3f} | {told} |", flush=True)
+        ratio = statistics.median(two) / statistics.median(one)
+        rounds_apart = statistics.quantiles([b / a for a, b in spent], n=4)
+        told = f"{rounds_apart[0]:.2f}–{rounds_apart[2]:.2f}"
+        print(f"| {name} | {' | '.join(figures)} | {ratio:.3f} | {min(two) / min(one):.3f} | {told} |", flush=True)
 
 
 def main() -> int:
     """Gives the exit status."""
     parser = argparse.ArgumentParser(prog="python -m bench.workers", description="Two workers next to one.")
+    parser.add_argument("--scenario", action="append", choices=NAMES, help="all without")
     parser.add_argument("--rounds", type=int, default=9, help="(%(default)s)")
     parser.add_argument("--seconds", type=int, default=2, help="of a run (%(default)s)")
     given = parser.parse_args()
     try:
         with ExitStack() as stack:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="router-bench-")))
-            bench(folder, stack, given.rounds, given.seconds)
+            bench(folder, stack, given.scenario or [*NAMES], given.rounds, given.seconds)
     except BenchError as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
