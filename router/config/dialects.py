@@ -51,6 +51,16 @@ SPELLINGS: dict[str, dict[str, str]] = {
 }
 """Key -> older spelling -> value in `model.py`."""
 
+ACTIVE_APPS: dict[str, str] = {
+    "enable_nonprod_apps": "`publish_active_apps_interval`: true = every `flush_apps_interval`",
+    "flush_apps_interval": "`publish_active_apps_interval` if `enable_nonprod_apps` is true; seconds, 30 unless given",
+}
+"""Two older keys that are one today, and what they mean together."""
+FLUSH_APPS = 30
+
+CLASSIC_DEFAULTS: dict[str, object] = {"status.enable_deprecated_varz_healthz_endpoints": True}
+"""What the older router always did: be a component of the platform (contract §14)."""
+
 MBUS_EXPECTED = "nats://[USER:PASSWORD@]HOST[:PORT]"
 
 
@@ -60,6 +70,15 @@ def respell(path: str, value: object) -> object:
         return value
     lower = value.lower()
     return SPELLINGS[path].get(lower, lower)
+
+
+def active_apps_interval(enabled: object, seconds: object) -> str | None:
+    """Today's duration for the values of `ACTIVE_APPS`, None = never. ValueError names the key and what it takes."""
+    if not isinstance(enabled, bool | None):
+        raise ValueError("enable_nonprod_apps", "true or false")
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float | None) or (seconds or 1) <= 0:
+        raise ValueError("flush_apps_interval", "a number of seconds, more than 0")
+    return f"{seconds or FLUSH_APPS}s" if enabled else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from typing import Annotated, Any, get_args, get_origin
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
-from router.config.dialects import RENAMED
+from router.config.dialects import ACTIVE_APPS, RENAMED
 from router.config.duration import format_duration
 from router.config.kinds import Kind
 from router.config.known import KNOWN, NEEDLESS
@@ -108,7 +108,7 @@ def _walk(model: type[Section], prefix: str, attributes: tuple[str, ...]) -> Ite
 
 _ALL = tuple(_walk(RouterConfig, "", ()))
 LEAVES: dict[str, Leaf] = {item.path: item for item in _ALL if isinstance(item, Leaf)}
-NAMES: frozenset[str] = frozenset({MBUS, *LEAVES, *RENAMED, *KNOWN, *NEEDLESS})
+NAMES: frozenset[str] = frozenset({MBUS, *ACTIVE_APPS, *LEAVES, *RENAMED, *KNOWN, *NEEDLESS})
 """Every key that may be written."""
 BRANCHES: dict[str, Branch] = {item.path: item for item in _ALL if isinstance(item, Branch)}
 SECTIONS: frozenset[str] = frozenset(name[:i] for name in NAMES for i, letter in enumerate(name) if letter == ".")

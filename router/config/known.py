@@ -12,10 +12,6 @@ _NO_METRON = "metrics and logs are not sent to Loggregator"
 
 _ROWS: tuple[tuple[str, str], ...] = (
     (
-        "`router.active_apps` is published if `publish_active_apps_interval` is given",
-        "enable_nonprod_apps flush_apps_interval",
-    ),
-    (
         _NO_METRON,
         "logging.loggregator_enabled logging.metron_address enable_envelope_v1_metrics"
         " send_http_start_stop_server_event send_http_start_stop_client_event"

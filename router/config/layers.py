@@ -14,13 +14,25 @@ from dataclasses import dataclass, field
 import yaml
 
 from router.config import document, duration
-from router.config.dialects import CLASSIC_ONLY, RENAMED, Dialect, parse_mbus, respell
+from router.config.dialects import (
+    ACTIVE_APPS,
+    CLASSIC_DEFAULTS,
+    CLASSIC_ONLY,
+    RENAMED,
+    Dialect,
+    active_apps_interval,
+    parse_mbus,
+    respell,
+)
+from router.config.explain import presentable
 from router.config.keys import LEAVES, MBUS, NAMES, SECTIONS, nearest, suggest
 from router.config.known import KNOWN, NEEDLESS, asks_for_nothing
 from router.config.problems import Notice, Place, Problem
 
 PREFIX = "ROUTER__"
 _FILE = "_file"
+
+PUBLISH_ACTIVE_APPS = "publish_active_apps_interval"
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +155,8 @@ class _Reader:
             self.findings.problem(key, origin, None, text, "keep one of the two")
 
     def finish(self) -> Layer:
-        """Translate `mbus` to the `nats` section, and give the layer."""
+        """Translate `mbus` to the `nats` section, `ACTIVE_APPS` to one key, and give the layer."""
+        self._translate_active_apps()
         given = self.layer.pop(MBUS, None)
         if given is None:
             return self.layer
@@ -165,6 +178,22 @@ class _Reader:
             self.layer.setdefault(name, Given(MBUS, value, given.origin))
         return self.layer
 
+    def _translate_active_apps(self) -> None:
+        found = {key: self.layer.pop(key) for key in ACTIVE_APPS if key in self.layer}
+        if not found:
+            return
+        try:
+            interval = active_apps_interval(*(found[key].value if key in found else None for key in ACTIVE_APPS))
+        except ValueError as error:
+            key, expected = error.args
+            self.findings.problem(key, found[key].place(), presentable(str(found[key].value)), expected)
+            return
+        given = next(iter(found.values()))
+        if PUBLISH_ACTIVE_APPS in self.layer:
+            self.clash(given.key, given.origin, self.layer[PUBLISH_ACTIVE_APPS])
+        elif interval is not None:
+            self.layer[PUBLISH_ACTIVE_APPS] = Given(given.key, interval, given.origin)
+
 
 def read_file(path: str, findings: Findings) -> tuple[Layer, Dialect]:
     """The layer of the YAML file `path`, and the dialect it speaks."""
@@ -177,7 +206,12 @@ def read_file(path: str, findings: Findings) -> tuple[Layer, Dialect]:
         findings.problem("", Place(path), None, f"cannot be read: {reason}", "name the file with -c FILE")
         return {}, "gorouter"
     reader.document(data, path, "", in_file=True)
-    return reader.finish(), "classic" if reader.keys & CLASSIC_ONLY else "gorouter"
+    layer = reader.finish()
+    if not reader.keys & CLASSIC_ONLY:
+        return layer, "gorouter"
+    for key, value in CLASSIC_DEFAULTS.items():
+        layer.setdefault(key, Given(key, value, Place(path)))
+    return layer, "classic"
 
 
 def read_environment(environ: Mapping[str, str], findings: Findings) -> Layer:

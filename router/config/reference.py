@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from router.config.dialects import CLASSIC_ONLY, MBUS_EXPECTED, RENAMED
+from router.config.dialects import ACTIVE_APPS, CLASSIC_ONLY, MBUS_EXPECTED, RENAMED
 from router.config.keys import BRANCHES, LEAVES, MBUS
 from router.config.known import KNOWN, NEEDLESS
 from router.config.model import RouterConfig
@@ -49,6 +49,8 @@ all keys with their defaults.
   support yet are listed below: they draw a warning unless their value switches them off.
 - **Two dialects** are understood, today's `gorouter.yml` and the `router.yml` of 2011-2013. A file speaks the
   older one if it has one of CLASSIC.
+  `status.enable_deprecated_varz_healthz_endpoints` is then true unless it is given: that router always was such
+  a component.
 """
 
 _OLDER = """\
@@ -94,6 +96,7 @@ def reference_page() -> str:
         meaning = f"## `{section}`\n\n{_one_line(BRANCHES[section].section.__doc__)}\n" if section else "## Top level\n"
         parts += [meaning, _table(("key", "value", "default", "meaning"), rows)]
     older = [(f"`{old}`", f"`{new}`") for old, new in RENAMED.items()]
+    older += [(f"`{key}`", meaning) for key, meaning in ACTIVE_APPS.items()]
     older.append((f"`{MBUS}`", f"`nats.hosts`, `nats.user`, `nats.pass`: {_MBUS_MEANING}"))
     parts += [_OLDER, _table(("older name", "now"), older)]
     unsupported = [(f"`{key}`", meaning) for key, meaning in sorted(KNOWN.items())]
@@ -137,6 +140,7 @@ def json_schema() -> dict[str, Any]:
     others = {old: f"Older name of `{new}`." for old, new in RENAMED.items()}
     others |= {key: f"Known but not supported yet: {meaning}." for key, meaning in KNOWN.items()}
     others |= {key: f"Not needed: {meaning}." for key, meaning in NEEDLESS.items()}
+    others |= {key: f"Older form of {meaning}." for key, meaning in ACTIVE_APPS.items()}
     others[MBUS] = f"{_MBUS_MEANING}."
     for path, description in others.items():
         name = path.rpartition(".")[2]

@@ -180,10 +180,47 @@ def test_a_router_yml_of_2011(load_text: LoadText) -> None:
         "sock",
         "log_file",
         "session_key",
-        "enable_nonprod_apps",
-        "flush_apps_interval",
         "404_redirect",
     ]
+    assert config.publish_active_apps_interval == 30.0
+    assert config.status.enable_deprecated_varz_healthz_endpoints is True
+    assert not load_text("port: 1").config.status.enable_deprecated_varz_healthz_endpoints
+    silent = "pid: x\nstatus: {enable_deprecated_varz_healthz_endpoints: false}"
+    assert not load_text(silent).config.status.enable_deprecated_varz_healthz_endpoints
+
+
+@pytest.mark.parametrize(
+    ("text", "interval"),
+    [
+        ("enable_nonprod_apps: true", 30.0),
+        ("enable_nonprod_apps: true\nflush_apps_interval: 0.5", 0.5),
+        ("enable_nonprod_apps: false\nflush_apps_interval: 10", 0.0),
+        ("flush_apps_interval: 10", 0.0),
+    ],
+)
+def test_active_apps_in_the_older_words(load_text: LoadText, text: str, interval: float) -> None:
+    loaded = load_text(text)
+    assert loaded.config.publish_active_apps_interval == interval
+    assert not loaded.warnings
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("enable_nonprod_apps: 7", "router.yml:1:22: enable_nonprod_apps: 7 given, expected true or false"),
+        ("flush_apps_interval: 30s", "flush_apps_interval: 30s given, expected a number of seconds, more than 0"),
+        ("flush_apps_interval: -1", "flush_apps_interval: -1 given, expected a number of seconds"),
+        (
+            "enable_nonprod_apps: true\npublish_active_apps_interval: 1s",
+            "enable_nonprod_apps: it sets the same as `publish_active_apps_interval`",
+        ),
+    ],
+)
+def test_active_apps_that_make_no_sense(load_text: LoadText, text: str, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_text(text)
+    (problem,) = caught.value.problems
+    assert message in str(problem)
 
 
 @pytest.mark.parametrize(
