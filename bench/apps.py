@@ -5,7 +5,7 @@
   shares with the load then: the worst case, a machine with one core.
 - Memory: 100,000 apps that register over NATS and get requests for a minute and more, histograms per app switched on.
 
-Apps differ in name, route and tags; one nginx answers for all of them.
+One nginx answers for all of them, at as many addresses of the loopback network.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def registration(number: int, port: int) -> bytes:
     app = f"0b2e4e9c-7d3f-4f53-9f0e-{number:012}"
     return json.dumps(
         {
-            "host": "127.0.0.1",
+            "host": f"127.{1 + (number >> 16)}.{number >> 8 & 255}.{number & 255}",
             "port": port,
             "uris": [host(number)],
             "app": app,
@@ -89,7 +89,7 @@ def serving(apps: int, **more: Any) -> Iterator[Served]:
     cores = Cores.of_this_machine()
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
-        nginx, behind = stack.enter_context(backend.process(folder, [], cores, min(apps, SCRAPED) + 1000))
+        nginx, behind = stack.enter_context(backend.process(folder, [], cores, min(apps, SCRAPED) + 1000, "0.0.0.0"))
         nats_port = free_port()
         place = Place(folder, free_port(), behind, cores)
         made = settings(place, [], everything=True)
@@ -191,7 +191,7 @@ def scrape(rounds: int, seconds: int) -> None:
     with serving(SCRAPED, prometheus=named) as (router, nginx, status):
         _place(router.data_plane(), cores.proxy)
         ask_all(router, SCRAPED, 5, cores.load, pause_ms=0)
-        print(f"{SCRAPED:,} apps, requests over 16 connections with {PAUSE_MS} ms between them")
+        print(f"{SCRAPED:,} apps, requests over 16 connections with {PAUSE_MS} ms between them", flush=True)
         print("| control runs | scrape | requests/s | p50 ms | p99 ms | p99.9 ms | most | scrape ms, median and most |")
         print("|---|---|---:|---:|---:|---:|---:|---:|")
         for name, control, others in (
@@ -240,11 +240,11 @@ def _compare(name: str, router: RunningRouter, status: int, cores: frozenset[int
 def memory(seconds: int) -> None:
     """Print what worker and control take with many apps that all have requests."""
     cores = Cores.of_this_machine()
-    print(f"{SEEN:,} apps, resident MiB (and bytes an app, above the empty router)")
+    print(f"{SEEN:,} apps, resident MiB (and bytes an app, above the empty router)", flush=True)
     empty: tuple[int, int] | None = None
     with serving(1) as (router, _, _):
         empty = (rss_of(router.data_plane()), rss_of(router.control_plane()))
-        print(f"  no apps: worker {empty[0] / MIB:.0f}, control {empty[1] / MIB:.0f}")
+        print(f"  no apps: worker {empty[0] / MIB:.0f}, control {empty[1] / MIB:.0f}", flush=True)
     with serving(SEEN, disable_keep_alives=True) as (router, _, status):
 
         def tell(what: str) -> None:

@@ -32,7 +32,9 @@ SERVER = """
   open_file_cache_valid 1h;
   default_type text/plain;
   server {{
-    listen 127.0.0.1:{port} backlog=1024;
+    listen {address}:{port} backlog=1024;
+    allow 127.0.0.0/8;
+    deny all;
     keepalive_requests 1000000000;
     keepalive_timeout 1h;
     client_body_buffer_size 64k;
@@ -52,9 +54,12 @@ def running(directory: Path, sizes: Iterable[int], cores: Cores) -> Iterator[int
 
 @contextmanager
 def process(
-    directory: Path, sizes: Iterable[int], cores: Cores, connections: int = 4096
+    directory: Path, sizes: Iterable[int], cores: Cores, connections: int = 4096, address: str = "127.0.0.1"
 ) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
-    """As `running`; gives the process as well, which leads a group of its own."""
+    """As `running`; gives the process as well, which leads a group of its own.
+
+    With the address 0.0.0.0 it answers at every address of the loopback network, and refuses all others.
+    """
     files = directory / "bytes"
     files.mkdir(parents=True)
     for size in sizes:
@@ -62,7 +67,7 @@ def process(
     port = free_port()
     seen = "\\n".join(f"{name}: $http_{name.lower().replace('-', '_')}" for name in SEEN)
     small = SMALL_BODY.decode().replace("\n", "\\n")
-    text = SERVER.format(port=port, small=small, seen=seen, root=directory)
+    text = SERVER.format(address=address, port=port, small=small, seen=seen, root=directory)
     output = directory / "backend.out"
     with server(nginx.command(directory, text, connections), cores.load, output) as started:
         wait_until_serving(started, port, HOST, output)
