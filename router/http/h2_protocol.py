@@ -143,7 +143,7 @@ class H2Protocol(Generic[S]):
         """`largest_block`: bytes of a header block, unpacked."""
         self.streams: dict[int, S] = {}
         """Those that go on."""
-        self.out: list[bytes] = []
+        self.out: list[bytes | memoryview] = []
         """What is to be sent."""
         self.newest = 0
         """The highest number of a stream that the client began."""

@@ -44,8 +44,8 @@ class H2Stream(StreamState):
         self.exchange: Exchange | None = None
         self.head = b""
         """Header block of the head, until it is sent."""
-        self.out: list[bytes] = []
-        """What of the body waits for the peer's windows."""
+        self.out: list[bytes | memoryview] = []
+        """What of the body waits for the peer's windows. Its rest is not copied: a peer may open them by a byte."""
         self.out_size = 0
         self.ended = False
         """The message is complete, what is left of it is in `out`."""
@@ -127,7 +127,7 @@ class H2Stream(StreamState):
         self.sent = True
         self.all_sent()
 
-    def _flush_body(self, out: list[bytes], over: bool) -> bool:
+    def _flush_body(self, out: list[bytes | memoryview], over: bool) -> bool:
         """Send of the body what the windows allow; `over`: its end is the message's. True: that was all there is."""
         connection = self.connection
         size = self.out_size
@@ -142,7 +142,7 @@ class H2Stream(StreamState):
                 out += self.out
                 self.out = []
             else:
-                data = self.out[0] if len(self.out) == 1 else b"".join(self.out)
+                data = memoryview(self.out[0] if len(self.out) == 1 else b"".join(self.out))
                 for at in range(0, room, largest):
                     piece = data[at : min(at + largest, room)]
                     last = over and at + len(piece) == size

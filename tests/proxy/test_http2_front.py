@@ -178,6 +178,25 @@ async def test_a_large_answer_to_a_client_with_a_small_window() -> None:
         client.close()
 
 
+async def test_a_window_that_opens_by_a_byte_at_a_time() -> None:
+    body = bytes(range(256)) * 300
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+    async with serving(answering(answer), **H2) as (bench, _):
+        client = await H2Client.to(bench.port, window=0)
+        id = await client.ask()
+        while len(client.bodies[id]) < 65535:
+            await client.more()
+        for more in [1] * 50 + [len(body) - 65535 - 50]:
+            have = len(client.bodies[id])
+            client.conn.increment_flow_control_window(more)
+            client.conn.increment_flow_control_window(more, id)
+            await client.flush()
+            while len(client.bodies[id]) < have + more:
+                await client.more()
+        assert (await client.response(id))[2] == body
+        client.close()
+
+
 async def test_a_large_request_to_a_slow_backend_waits() -> None:
     read = asyncio.Event()
 
