@@ -10,6 +10,11 @@ from __future__ import annotations
 
 from router.http.message import Rule
 
+SIGNATURE = b"x-cf-proxy-signature"
+METADATA = b"x-cf-proxy-metadata"
+FORWARDED_URL = b"x-cf-forwarded-url"
+"""What a request carries on its way through a route service (contract §10; `http.signature`)."""
+
 # name, passed on
 _REQUEST = (
     # routed by, re-made in one canonical form
@@ -42,9 +47,9 @@ _REQUEST = (
     (b"cookie", True),
     (b"x-vcap-trace", True),
     (b"x-cf-process-instance", True),
-    (b"x-cf-proxy-signature", True),
-    (b"x-cf-proxy-metadata", True),
-    (b"x-cf-forwarded-url", True),
+    (SIGNATURE, True),
+    (METADATA, True),
+    (FORWARDED_URL, True),
 )
 
 _RESPONSE = (
@@ -61,7 +66,7 @@ _RESPONSE = (
     (b"date", True),
     (b"set-cookie", True),
     (b"x-vcap-request-id", True),
-    (b"x-cf-proxy-signature", False),
+    (SIGNATURE, False),
 )
 
 REQUEST_RULES = {name: Rule(name, passed) for name, passed in _REQUEST}

@@ -15,9 +15,6 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 
-SIGNATURE = b"x-cf-proxy-signature"
-METADATA = b"x-cf-proxy-metadata"
-FORWARDED_URL = b"x-cf-forwarded-url"
 NONCE = 12  # bytes
 _ROUNDS = 100001
 _KEY = 16  # bytes

@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from router.http.forwarded import forwarded_proto
+from router.http.headers import SIGNATURE
 from router.http.instance import APP_INSTANCE, PROCESS_INSTANCE
-from router.http.signature import SIGNATURE
 
 if TYPE_CHECKING:
     from router.http.request import RequestHead

@@ -17,12 +17,10 @@ from urllib.parse import urlsplit
 
 from router.balance.round_robin import RoundRobin
 from router.http import errors
+from router.http.headers import FORWARDED_URL, METADATA, SIGNATURE
 from router.http.message import BadMessage, header_text
 from router.http.request import HOST_KEYS, RequestHead
 from router.http.signature import (
-    FORWARDED_URL,
-    METADATA,
-    SIGNATURE,
     BadSignature,
     Claim,
     Expired,
