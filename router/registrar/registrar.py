@@ -11,6 +11,7 @@ import json
 import ssl
 import uuid
 from contextlib import suppress
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path as FilePath
 from typing import Any
@@ -21,7 +22,7 @@ from nats.errors import Error as NatsError
 from router.control.bus.connection import Connection
 from router.observe.log import Limiter, Log
 from router.registrar.address import AddressError, check_address, is_here, own_address
-from router.registrar.config import RegistrarConfig, Route
+from router.registrar.config import NatsTls, RegistrarConfig, Route
 from router.registrar.dynamic import DynamicFiles
 from router.registrar.health import unhealthy
 
@@ -42,8 +43,11 @@ class Registrar:
     def __init__(self, config: RegistrarConfig, log: Log) -> None:
         self._config = config
         self._log = log
-        self._tls = _tls_context(config)
-        self._client = Connection(lambda read_at, messages: None, encrypted=self._tls is not None)
+        self._encrypted = config.nats_mtls_config.enabled
+        if self._encrypted:
+            _tls_context(config.nats_mtls_config)  # what is wrong with it is told at once
+        tls = partial(_tls_context, config.nats_mtls_config) if self._encrypted else None
+        self._client = Connection(lambda read_at, messages: None, tls=tls)
         self._seed = config.nats_nkey_seed.get_secret_value()
         if (self._seed or config.nats_credentials) and find_spec("nkeys") is None:
             key = "nats_nkey_seed" if self._seed else "nats_credentials"
@@ -121,12 +125,11 @@ class Registrar:
             chosen = self._client._current_server
             return credentials.get(chosen.uri.netloc if chosen is not None else "", ("", ""))[which]
 
-        scheme = "tls" if self._tls is not None else "nats"
+        scheme = "tls" if self._encrypted else "nats"
         await self._client.connect(
             servers=[f"{scheme}://{server.host}" for server in servers],
             user=(lambda: of_current(0)) if any(server.user for server in servers) else None,
             password=(lambda: of_current(1)) if any(server.user for server in servers) else None,
-            tls=self._tls,
             user_credentials=FilePath(self._config.nats_credentials) if self._config.nats_credentials else None,
             nkeys_seed_str=self._seed or None,
             name="router registrar",
@@ -257,10 +260,7 @@ class _Registered:
         self.task: asyncio.Task[None] | None = None
 
 
-def _tls_context(config: RegistrarConfig) -> ssl.SSLContext | None:
-    tls = config.nats_mtls_config
-    if not tls.enabled:
-        return None
+def _tls_context(tls: NatsTls) -> ssl.SSLContext:
     try:
         context = ssl.create_default_context(cafile=tls.ca_path or None)
         if tls.cert_path:

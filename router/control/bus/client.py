@@ -195,7 +195,7 @@ class Bus:
 
     async def _connect(self) -> None:
         settings = self._settings
-        self._connection = connection = Connection(self._inbox.put, encrypted=settings.tls is not None)
+        self._connection = connection = Connection(self._inbox.put, tls=settings.tls)
         await connection.connect(
             **connect_options(settings),
             name=f"router {self._identity.id}",
@@ -372,7 +372,6 @@ def connect_options(settings: BusSettings) -> dict[str, Any]:
         "token": settings.token,
         "nkeys_seed_str": settings.nkey_seed,
         "user_credentials": Path(settings.credentials) if settings.credentials else None,
-        "tls": settings.tls() if settings.tls is not None else None,
     }
     return {name: value for name, value in options.items() if value}
 

@@ -9,6 +9,7 @@ handshake, other messages, reconnection. What that rests on of nats-py's insides
 
 from __future__ import annotations
 
+import ssl
 import time
 from collections.abc import Callable
 
@@ -31,16 +32,27 @@ _MOST_LINES = 4096
 class Connection(Client):
     """A client of nats-py whose `direct` subscriptions hand their messages to `take` in the order in which they came.
 
-    `encrypted`: never speak to a server that offers no TLS.
+    `tls` makes the context for each new connection, so that renewed certificates are in force with the next one; with
+    it no word is said to a server that offers no TLS.
     """
 
-    def __init__(self, take: Take, *, encrypted: bool = False) -> None:
+    def __init__(self, take: Take, *, tls: Callable[[], ssl.SSLContext] | None = None) -> None:
         super().__init__()
         self._take = take
-        self._encrypted = encrypted
+        self._tls = tls
         self.direct: set[int] = set()
         """Numbers of subscriptions that go the short way."""
         self._ps = _Skimmer(self, take)
+
+    @property
+    def ssl_context(self) -> ssl.SSLContext:
+        """Asked for whenever a server is to be spoken to by TLS."""
+        if self._tls is None:
+            return super().ssl_context
+        try:
+            return self._tls()
+        except Exception as error:  # a file may be half written just now; nats-py goes on trying after its own errors
+            raise NatsError(str(error)) from error
 
     def next_is_direct(self) -> int:
         """The next subscription that is made goes the short way: its number."""
@@ -64,7 +76,7 @@ class Connection(Client):
 
     def _connect_command(self) -> bytes:
         """Called when encryption, if there is to be any, is in force; the answer carries the password."""
-        if self._encrypted and not self._server_info.get("tls_required"):
+        if self._tls is not None and not self._server_info.get("tls_required"):
             raise NatsError("the server offers no TLS; `nats.tls_enabled` demands it")
         # The file may have changed for the worse, and nats-py goes on trying after nothing but its own errors.
         if self._user_credentials is not None:

@@ -20,7 +20,7 @@ class Unreachable(Exception):
 
 def visitor(settings: BusSettings) -> Connection:
     """A connection that has yet to be made, with `connect_options`."""
-    return Connection(lambda read_at, messages: None, encrypted=settings.tls is not None)
+    return Connection(lambda read_at, messages: None, tls=settings.tls)
 
 
 async def visit(settings: BusSettings, name: str, on_error: Callable[[str], None] = lambda text: None) -> Connection:

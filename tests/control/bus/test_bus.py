@@ -123,6 +123,32 @@ async def test_tls_trusts_nobody_it_was_not_told_to_and_never_goes_without(tmp_p
         assert "no TLS" in await refusal(server.port, **trusting())
 
 
+async def test_renewed_certificates_are_in_force_with_the_next_connection(tmp_path: Path) -> None:
+    """Of the router, read from their files; and while they are unreadable it goes on trying."""
+    options = tls_options(tmp_path, certs.issued("127.0.0.1"), mutual=True)
+    chain, key = tmp_path / "own.pem", tmp_path / "own.key"
+
+    def install(leaf: trustme.LeafCert) -> None:
+        leaf.cert_chain_pems[0].write_to_path(str(chain))
+        leaf.private_key_pem.write_to_path(str(key))
+
+    install(certs.issued("router.test"))
+    ca = certs.authority().cert_pem.bytes().decode()
+    files = {"cert_chain": str(chain), "private_key": str(key)}
+    nats = Nats.model_validate({"tls_enabled": True, "ca_certs": ca, **files})
+    async with nats_server(*options) as server, hearing(server.port, tls=lambda: bus_tls(nats)) as router:
+        port = server.port
+        chain.unlink()
+        server.kill()
+        async with nats_server(*options, port=port):
+            await router.until(lambda: "own.pem" in router.bus.last_error)
+            install(certs.issued("router.test", by_stranger=True))
+            await router.until(lambda: "own.pem" not in router.bus.last_error)
+            assert not router.bus.connected
+            install(certs.issued("router.test", "renewed.test"))
+            await router.until(lambda: router.bus.connected)
+
+
 # ---------------------------------------------------------------- servers that go
 
 
