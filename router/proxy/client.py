@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from router.proxy.frontend_h1 import FrontendH1
     from router.proxy.frontend_h2 import FrontendH2
 
+QUIET = 0.5
+"""Seconds of idleness after which a client is not about to send: closing such a connection seldom costs a request."""
+
 
 def introduce(frontend: FrontendH1 | FrontendH2, transport: asyncio.BaseTransport) -> bool:
     """Note address and certificate of the client; a PROXY header has told the address before.

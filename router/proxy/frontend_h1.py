@@ -17,7 +17,7 @@ from router.http.request import Recent
 from router.http.response import STATUS_LINES, ResponseHead
 from router.observe.counters import Counter
 from router.proxy.bulk import HIGH_WATER, LONG, BulkReader
-from router.proxy.client import introduce, unread
+from router.proxy.client import QUIET, introduce, unread
 from router.proxy.exchange import Exchange
 from router.proxy.tunnel import Tunnel
 
@@ -32,8 +32,6 @@ MAX_DISCARDED = 256 * 1024
 """Bytes of an unwanted request body that are read to keep the connection; more than that closes it (contract §8.4)."""
 LINGER = 2.0
 """Seconds in which a closing connection still takes in what the client sends, so that it gets to read our answer."""
-QUIET = 0.5
-"""Seconds of idleness after which a client is not about to send: closing such a connection seldom costs a request."""
 FORGET_AFTER = 1.0
 """Seconds of idleness after which a connection forgets its last header lines: idle ones are there by the thousand."""
 _SPACE = 0x20

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING
 
 from router.http.errors import Answer, refusal_fields
 from router.http.h2_fields import RecentFields, answer_block, interim_block, response_block, safe_trailers
-from router.http.h2_frames import Code, Setting, headers
+from router.http.h2_frames import HIGHEST, Code, Setting, goaway, headers
 from router.http.h2_protocol import Violation
 from router.http.hpack import Field, encode
 from router.http.message import BadMessage, HeaderList
 from router.http.response import ResponseHead
 from router.observe.counters import Counter
-from router.proxy.client import introduce
+from router.proxy.client import QUIET, introduce, unread
 from router.proxy.exchange import Exchange
 from router.proxy.h2_connection import H2Peer, H2Stream
 
@@ -36,6 +36,8 @@ PATIENCE_SECONDS = 10.0
 _ANSWERED = 2.0
 """What a request that was answered makes up for: frames may come with requests, as priorities do."""
 _BAD_REQUEST = 10.0
+PARTING = 2.0
+"""Seconds in which a client that was told to send no more requests may still do so."""
 FORGET_AFTER = 1.0
 """Seconds of idleness after which a connection forgets its last header fields: idle ones are there by the thousand."""
 LINGER = 2.0
@@ -187,6 +189,7 @@ class FrontendH2(H2Peer[Stream]):
         "_annoyed_since",
         "_going",
         "_linger_until",
+        "_parting",
         "_recent",
         "_since",
     )
@@ -201,6 +204,8 @@ class FrontendH2(H2Peer[Stream]):
         self.client_certificate = b""
         self._going = False
         self._linger_until = 0.0
+        self._parting = 0.0
+        """When the client was told to send no more requests; 0 = it was not."""
         self._recent = RecentFields()
         self._annoyance = 0.0
         self._annoyed_since = self._since = plane.clock.now
@@ -344,25 +349,33 @@ class FrontendH2(H2Peer[Stream]):
         if self.streams:
             for stream in list(self.streams.values()):
                 stream.check(now)
+            if self._parting and now - self._parting >= PARTING:
+                self.close()
             return
         waited = now - self._since
         if waited >= FORGET_AFTER:
             self._recent.forget()
-        limit = self.plane.settings.frontend_idle_timeout
-        if limit and waited >= limit:
-            self.stop()
+        limit = QUIET if self._parting else self.plane.settings.frontend_idle_timeout
+        if limit and waited >= limit and not unread(self.transport):
+            self.close()
 
     def stop(self) -> None:
-        """Take no further requests; close when those at hand are answered (RFC 9113 §6.8)."""
+        """The worker stops: ask for no further requests, but take those on their way (RFC 9113 §6.8).
+
+        A connection that stays quiet closes, and so does one whose client will not hear.
+        """
+        if not self._parting:
+            self._parting = self._since = self.plane.clock.now
+            self.out.append(goaway(HIGHEST, Code.NO_ERROR))
+            self.write()
+
+    def close(self) -> None:
+        """Take no further requests; close when those at hand are answered."""
         if not self._going:
             self._going = True
             self.last_words(Code.NO_ERROR)
             self.write()
         self.maybe_close()
-
-    def close(self) -> None:
-        """Close a connection that is idle."""
-        self.stop()
 
     def maybe_close(self) -> None:
         if self._going and not self.streams and not self._linger_until:

@@ -386,11 +386,16 @@ async def test_drain_says_goaway_and_answers_what_is_under_way() -> None:
         client = await H2Client.to(bench.port)
         id = await client.ask()
         await asked.wait()
-        for frontend in bench.plane.frontends:
-            frontend.stop()
+        stopping = asyncio.create_task(bench.plane.stop(10.0))
+        while not client.last_streams:
+            await client.more()
+        late = await client.ask()  # it was on its way
         go.set()
         assert (await client.response(id))[0] == 200
+        assert (await client.response(late))[0] == 200
         assert await client.end() == ErrorCodes.NO_ERROR
+        assert client.last_streams == [2**31 - 1, late]
+        await stopping
 
 
 async def test_too_many_requests_at_once() -> None:

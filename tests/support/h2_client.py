@@ -30,11 +30,14 @@ class H2Client:
         self.closed = False
         self.goaway = -1
         """Error code of the server's GOAWAY. h2 itself would read no further after one."""
+        self.last_streams: list[int] = []
+        """What the GOAWAYs said of streams: the highest that may be answered."""
         self.conn._frame_dispatch_table[GoAwayFrame] = self._goaway
         self.conn.initiate_connection()
 
     def _goaway(self, frame: GoAwayFrame) -> tuple[list[Frame], list[Event]]:
         self.goaway = frame.error_code
+        self.last_streams.append(frame.last_stream_id)
         return [], []
 
     @classmethod
