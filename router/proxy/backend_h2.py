@@ -15,7 +15,7 @@ from router.http.h2_frames import HIGHEST, Code, Setting, code_name
 from router.http.h2_protocol import Violation
 from router.http.hpack import Field
 from router.http.message import BadMessage, HeaderList
-from router.proxy.attempts import Failure, Retry, lost, malformed
+from router.proxy.failures import Failure, Retry, lost, malformed
 from router.proxy.h2_connection import H2Peer, H2Stream
 
 if TYPE_CHECKING:

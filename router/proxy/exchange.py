@@ -27,7 +27,7 @@ from router.http.response import ResponseHead
 from router.http.trace import Trace
 from router.observe.accounts import LOOKUP_LONG, LOOKUP_STEP, LOOKUP_STEPS
 from router.observe.counters import Counter
-from router.proxy.attempts import IDEMPOTENT, NOTHING_TO_CHOOSE, TIMED_OUT, Failure, Retry
+from router.proxy.failures import IDEMPOTENT, NOTHING_TO_CHOOSE, TIMED_OUT, Failure, Retry
 from router.proxy.backend_h1 import BackendH1
 from router.proxy.connections import Connections, Steps, dial
 from router.proxy.hedge import Hedge

@@ -13,7 +13,7 @@ from router.http import errors
 from router.http.message import BadMessage
 from router.http.request import Recent, RequestHead
 from router.messages import Explain
-from router.proxy.attempts import NOTHING_TO_CHOOSE, Failure
+from router.proxy.failures import NOTHING_TO_CHOOSE, Failure
 from router.proxy.exchange import Exchange
 
 if TYPE_CHECKING:

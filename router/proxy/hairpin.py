@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, cast
 from router.http.message import CHUNKED, NO_BODY, BadMessage, HeaderList
 from router.http.request import BODY_EXPECTED, Recent
 from router.http.response import STATUS_LINES
-from router.proxy.attempts import CLOSED, malformed
+from router.proxy.failures import CLOSED, malformed
 from router.proxy.exchange import Exchange
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from router.proxy.attempts import IDEMPOTENT, Failure
+from router.proxy.failures import IDEMPOTENT, Failure
 from router.proxy.connections import Connections, Steps, dial
 
 if TYPE_CHECKING:

@@ -50,7 +50,7 @@ from router.observe.counters import COUNT, RESPONSE_CLASSES, Counter
 from router.observe.histogram import BACKEND, BACKEND_CELLS, DIAL, FAST, ROUTER, ROUTER_CELLS, TOTAL_CELLS, bucket
 from router.observe.log import Log
 from router.observe.spans import Spans
-from router.proxy.attempts import TIMED_OUT, Failure
+from router.proxy.failures import TIMED_OUT, Failure
 from router.proxy.backend_h1 import CLOSE, BackendH1
 from router.proxy.budget import RetryBudget
 from router.proxy.clock import Clock
