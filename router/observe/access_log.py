@@ -157,7 +157,7 @@ class AccessLog:
         return sum(sink.lost for sink in self._sinks)
 
     def record(self, exchange: Any, ended_ns: int) -> None:
-        """Take one request that is over (a `proxy.exchange.Exchange`); `ended_ns` is unix time in nanoseconds."""
+        """Take one request that is over (a `proxy.request_state.RequestState`); `ended_ns`: unix nanoseconds."""
         lines = self._lines
         lines.append(self._line(exchange, ended_ns))
         if len(lines) >= _FLUSH_LINES:

@@ -36,7 +36,7 @@ class Spans:
         self._records: list[SpanRecord] = []
 
     def attempt_failed(self, exchange: Any, reason: str) -> None:
-        """An attempt of a request (a `proxy.exchange.Exchange`) came to nothing."""
+        """An attempt of a request (a `proxy.request_state.RequestState`) came to nothing."""
         span = exchange.trace.span if exchange.trace is not None else None
         if span is not None:
             span.attempts.append(_attempt(exchange, span, time_ns(), reason))

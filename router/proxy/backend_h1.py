@@ -19,8 +19,8 @@ from router.http.framing import ChunkedReader, chunk, last_chunk
 from router.http.message import CHUNKED, NO_BODY, UNTIL_CLOSE, BadMessage, HeaderList
 from router.http.request import BODY_EXPECTED
 from router.http.response import ResponseHead
-from router.proxy.failures import Failure, Retry, lost, malformed
 from router.proxy.bulk import HIGH_WATER, LONG, BulkReader
+from router.proxy.failures import Failure, Retry, lost, malformed
 
 if TYPE_CHECKING:
     from router.proxy.connections import Connections

@@ -12,8 +12,8 @@ import ssl
 from time import monotonic, perf_counter_ns
 from typing import TYPE_CHECKING
 
-from router.proxy.failures import Failure, dial_failure, handshake_timeout, tls_failure
 from router.proxy.backend_h1 import BackendH1
+from router.proxy.failures import Failure, dial_failure, handshake_timeout, tls_failure
 from router.proxy.handshake import OFFERED
 from router.table.endpoint import Endpoint
 

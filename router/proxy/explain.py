@@ -13,8 +13,8 @@ from router.http import errors
 from router.http.message import BadMessage
 from router.http.request import Recent, RequestHead
 from router.messages import Explain
-from router.proxy.failures import NOTHING_TO_CHOOSE, Failure
 from router.proxy.exchange import Exchange
+from router.proxy.failures import NOTHING_TO_CHOOSE, Failure
 
 if TYPE_CHECKING:
     from router.proxy.frontend_h1 import FrontendH1

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, cast
 from router.http.message import CHUNKED, NO_BODY, BadMessage, HeaderList
 from router.http.request import BODY_EXPECTED, Recent
 from router.http.response import STATUS_LINES
-from router.proxy.failures import CLOSED, malformed
 from router.proxy.exchange import Exchange
+from router.proxy.failures import CLOSED, malformed
 
 if TYPE_CHECKING:
     from router.http.errors import Answer

@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from router.proxy.failures import IDEMPOTENT, Failure
 from router.proxy.connections import Connections, Steps, dial
+from router.proxy.failures import IDEMPOTENT, Failure
 
 if TYPE_CHECKING:
     from router.http.message import HeaderList

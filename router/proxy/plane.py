@@ -50,10 +50,10 @@ from router.observe.counters import COUNT, RESPONSE_CLASSES, Counter
 from router.observe.histogram import BACKEND, BACKEND_CELLS, DIAL, FAST, ROUTER, ROUTER_CELLS, TOTAL_CELLS, bucket
 from router.observe.log import Log
 from router.observe.spans import Spans
-from router.proxy.failures import TIMED_OUT, Failure
 from router.proxy.backend_h1 import CLOSE, BackendH1
 from router.proxy.budget import RetryBudget
 from router.proxy.clock import Clock
+from router.proxy.failures import TIMED_OUT, Failure
 from router.proxy.half_closed import HalfClosed
 from router.proxy.listener import Closable, listen
 from router.proxy.queue import Queue
@@ -65,9 +65,9 @@ from router.table.routes import RouteTable
 if TYPE_CHECKING:
     from router.http.h2_fields import FieldReader
     from router.in_flight import InFlight
-    from router.proxy.exchange import Exchange
     from router.proxy.frontend_h1 import FrontendH1
     from router.proxy.frontend_h2 import FrontendH2, Stream
+    from router.proxy.request_state import RequestState
     from router.proxy.route_services import Leg, RouteServices
     from router.proxy.tunnel import Tunnel
 
@@ -320,7 +320,7 @@ class Plane:
             self._broken.add(name)
             self.log.error("balancing-strategy-failed", strategy=name, error=str(error), instead="round-robin")
 
-    def choose(self, pool: Pool, request: Exchange) -> Endpoint | None:
+    def choose(self, pool: Pool, request: RequestState) -> Endpoint | None:
         """The endpoint for an attempt (contract §4): who is asked for by cookie, else who the strategy picks."""
         wish = request.sticky
         if wish is not None:
@@ -346,25 +346,25 @@ class Plane:
             return self._warmed(pool, picked, request)
         return picked
 
-    def _warmed(self, pool: Pool, picked: Endpoint, request: Exchange) -> Endpoint:
+    def _warmed(self, pool: Pool, picked: Endpoint, request: RequestState) -> Endpoint:
         """The endpoint picked has just come: it, or for a share of the requests another."""
         instead = warmed(pool, picked, lambda: self._pick(pool, request))
         if instead is not picked:
             request.picked_from = None  # which must not be settled back
         return instead
 
-    def choose_besides(self, pool: Pool, request: Exchange, endpoint: Endpoint) -> Endpoint | None:
+    def choose_besides(self, pool: Pool, request: RequestState, endpoint: Endpoint) -> Endpoint | None:
         """As `choose`, another than `endpoint`; None when no other is available."""
         return besides(pool, endpoint, lambda: self._pick(pool, request))
 
-    def _pick(self, pool: Pool, request: Exchange) -> Endpoint | None:
+    def _pick(self, pool: Pool, request: RequestState) -> Endpoint | None:
         try:
             picked: Endpoint | None = pool.strategy.pick(pool, request)
         except Exception as error:
             picked = self.pick_instead(pool, request, error)
         return picked
 
-    def pick_instead(self, pool: Pool, request: Exchange, error: Exception) -> Endpoint | None:
+    def pick_instead(self, pool: Pool, request: RequestState, error: Exception) -> Endpoint | None:
         """The pool's strategy raised `error`: it loses the pool to round robin, which picks."""
         self.eject_strategy(pool, error)
         request.scratch = None
@@ -504,7 +504,7 @@ class Plane:
         else:
             self.log.info(event, **fields)
 
-    def log_failure(self, exchange: Exchange, failure: Failure, retry: bool, stale: bool) -> None:
+    def log_failure(self, exchange: RequestState, failure: Failure, retry: bool, stale: bool) -> None:
         """A failed attempt goes to the event log (contract §12.5); a stale connection is no failure worth a line."""
         endpoint = exchange.endpoint
         if endpoint is None or (stale and retry):
@@ -539,7 +539,7 @@ class Plane:
 
     # -------------------------------------------------------- accounting
 
-    def account(self, exchange: Exchange) -> None:
+    def account(self, exchange: RequestState) -> None:
         """One request is over: count it and log it."""
         ended = time_ns()
         endpoint = exchange.endpoint
@@ -586,7 +586,7 @@ class Plane:
         self._active.append(endpoint)
         return account
 
-    def _account_failure(self, exchange: Exchange, ended: int) -> None:
+    def _account_failure(self, exchange: RequestState, ended: int) -> None:
         self._reasons[kind_of(exchange.router_error)] += 1
         if len(self._failures) >= MAX_FAILURES:
             return
@@ -658,7 +658,7 @@ class Plane:
         return account.report(endpoint.spec, endpoint.state, endpoint.failed_for)
 
 
-def _dial_times(exchange: Exchange) -> dict[str, Any]:
+def _dial_times(exchange: RequestState) -> dict[str, Any]:
     """How an attempt had its connection, as events say it: seconds, -1 for a step that was not (contract §12.5)."""
     steps = exchange.steps if exchange.dialled else None
     lookup, connect, handshake = (steps.lookup, steps.connect, steps.handshake) if steps is not None else (-1, -1, -1)

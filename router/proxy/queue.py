@@ -11,7 +11,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from router.proxy.exchange import Exchange
+    from router.proxy.attempts import Attempts
     from router.table.pool import Pool
 
 LOOK = 0.01
@@ -28,10 +28,10 @@ class Queue:
         self._timer: asyncio.TimerHandle | None = None
         self.size = 0
         self.timeout = 0.0
-        self.waiting: dict[Pool, deque[tuple[float, Exchange]]] = {}
+        self.waiting: dict[Pool, deque[tuple[float, Attempts]]] = {}
         """By pool, the oldest first, each with the time until which it waits."""
 
-    def put(self, pool: Pool, exchange: Exchange) -> bool:
+    def put(self, pool: Pool, exchange: Attempts) -> bool:
         """Have a request wait; False: the queue is full."""
         line = self.waiting.get(pool)
         if len(line or ()) >= self.size:
@@ -43,7 +43,7 @@ class Queue:
             self._timer = self._loop.call_later(LOOK, self._look)
         return True
 
-    def drop(self, pool: Pool, exchange: Exchange) -> None:
+    def drop(self, pool: Pool, exchange: Attempts) -> None:
         """A client that waits has left."""
         line = self.waiting.get(pool)
         if line is not None:

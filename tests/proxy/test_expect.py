@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from router.proxy import exchange
+from router.proxy import attempts
 from tests.support.wire import OK, Client, answering, request, serving
 
 ASK = request("app.test", "/", "Content-Length: 2", "Expect: 100-continue", method="POST")
@@ -13,7 +13,7 @@ CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exchange, "CONTINUE_WAIT", 0.05)
+    monkeypatch.setattr(attempts, "CONTINUE_WAIT", 0.05)
 
 
 @pytest.mark.usefixtures("impatient")
