@@ -75,6 +75,10 @@ CLIENT_CERT = b"x-forwarded-client-cert"
 _DUMP_CHUNK = 256
 _SEMICOLON = ord(";")
 """Sought as an octet: as bytes, it would take five times as long."""
+SWEPT = 500
+SWEEPS = 8
+"""Connections to backends whose idleness one tick looks at, so many or that part of what is left: 10,000 at once would
+hold up requests for 20 ms."""
 MAX_OUTSIDE = 500
 """Endpoints out of use, and without requests, that one report tells of."""
 _FIRST_CLASS = int(Counter.RESPONSES_2XX)
@@ -103,6 +107,8 @@ class Plane:
         self.frontends: dict[FrontendH1 | FrontendH2, None] = {}
         """Client connections, the oldest first; with a limit on their number, the one idle for longest."""
         self.backends: set[BackendH1] = set()
+        self._to_sweep: list[Any] = []
+        """Those of them that are still to be looked at in this round."""
         self.tunnels: set[Tunnel] = set()
         self.access_log: AccessLog | None = None
         self._log_before = (0, 0)
@@ -451,11 +457,15 @@ class Plane:
         swept = set()
         for tunnel in list(self.tunnels):
             tunnel.check(now)
-        for backend in list(self.backends):
+        if not self._to_sweep:
+            self._to_sweep = list(self.backends)
+        part = -max(SWEPT, len(self._to_sweep) // SWEEPS)
+        for backend in self._to_sweep[part:]:
             connections = backend.connections
             if connections is not None and connections not in swept:
                 swept.add(connections)
                 connections.sweep(now, limit)
+        del self._to_sweep[part:]
         if self.access_log is not None:
             self.access_log.flush()
         if self.spans is not None:

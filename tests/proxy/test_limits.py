@@ -6,6 +6,9 @@ import asyncio
 import os
 import time
 
+import pytest
+
+from router.proxy import plane
 from tests.support.wire import OK, Client, answering, request, serving, until
 
 
@@ -146,6 +149,16 @@ async def test_idle_backend_connections_are_closed() -> None:
         assert (await client.get())[0] == 200
         await until(lambda: not bench.plane.backends)
         assert (await client.get())[0] == 200
+
+
+async def test_idle_backend_connections_are_looked_at_a_part_at_a_tick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plane, "SWEPT", 1)
+    async with serving(answering(OK), answering(OK), answering(OK), backend_idle_timeout=0.2) as (bench, _):
+        client = await bench.client()
+        for _ in range(3):
+            assert (await client.get())[0] == 200
+        assert len(bench.plane.backends) == 3
+        await until(lambda: not bench.plane.backends)
 
 
 async def test_requests_that_must_not_be_repeated_get_fresh_connections() -> None:
