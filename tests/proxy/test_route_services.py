@@ -260,6 +260,23 @@ async def test_a_websocket_is_refused_unless_wanted() -> None:
                 assert FORBIDDEN in body
 
 
+async def test_a_websocket_that_comes_back_reaches_the_app() -> None:
+    switch = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nhello"
+    settings = RouteServices(KEY, websockets=True, tls=certs.back())
+    seen: list[bytes] = []
+    async with bound(answering(switch, heads=seen), answering(OK), settings) as (bench, _):
+        client = await bench.client()
+        await client.send(request("bound.test", "/", *WEBSOCKET, *signed()))
+        assert (await client.head()).startswith(b"HTTP/1.1 101")
+        assert await client.exactly(5) == b"hello"
+        assert not header(seen[0], "X-CF-Proxy-Signature")
+        # Signed, but not for this route: the tunnel must not open.
+        other = await bench.client()
+        await other.send(request("bound.test", "/", *WEBSOCKET, *signed("http://app.test/")))
+        assert (await other.response())[0] == 502
+        assert len(seen) == 1
+
+
 @pytest.mark.parametrize(
     ("settings", "lines", "proto"),
     [
