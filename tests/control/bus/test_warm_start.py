@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from router.cli.ask import Target, ask
 from router.config.model import RouterConfig
 from router.control import snapshot
 from router.control.app import Control
@@ -102,6 +104,24 @@ async def test_a_fleet_repairs_what_one_router_missed(bus: EmbeddedNats, tmp_pat
         await until(lambda: "missed.test" in other.registry.hosts)
         other.registry.unregister("10.0.0.1", 1, ["missed.test"])
         await until(lambda: "missed.test" not in one.registry.hosts)
+
+
+async def test_a_clock_that_is_wrong_is_seen_by_the_others(bus: EmbeddedNats, tmp_path: Path) -> None:
+    fleet = {"fleet": {"enabled": True, "interval": 0.1}, "start_response_delay_interval": 0.0}
+    async with (
+        asyncio.timeout(PATIENCE),
+        control(bus, tmp_path, **fleet) as one,
+        control(bus, tmp_path, 1, **fleet) as other,
+    ):
+        assert other.fleet is not None
+        other.fleet._time = lambda: time.time() + 100
+        user, password = one.credentials
+        target = Target(None, f"http://{user}:{password}@127.0.0.1:{one.routes_port}")
+        await until(lambda: one.fleet is not None and one.fleet.clocks())
+        found = (await asyncio.to_thread(ask, target, "/api/doctor"))["findings"]
+        (clock,) = [finding["what"] for finding in found if finding["check"] == "clock"]
+        assert clock.startswith(f"the clock of router {other.identity.id} (")
+        assert clock.endswith(" s ahead of this one's")
 
 
 # ---------------------------------------------------------------- the file
