@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from io import BufferedWriter
 from pathlib import Path
 
 import msgspec
@@ -35,6 +36,10 @@ class Head(msgspec.Struct):
     clock: float
 
 
+def _open(path: Path) -> BufferedWriter:
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb")
+
+
 class Snapshot:
     """The file of one router."""
 
@@ -47,19 +52,24 @@ class Snapshot:
         self._not_before = 0.0
 
     async def write(self) -> None:
-        """Write the table, bit by bit; if it can't be, say so and leave the file as it was."""
+        """Write the table, bit by bit; if it can't be, say so and leave the file as it was.
+
+        A busy disk may take seconds to open, close or replace a file: the bus must not wait for that.
+        """
         began = time.monotonic()
         if began < self._not_before:
             return
         draft = self._path.with_suffix(".new")
         head = Head(LAYOUT, time.time(), self._registry.now)
         try:
-            with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as file:
-                file.write(msgspec.json.encode(head) + b"\n")
+            file = await asyncio.to_thread(_open, draft)
+            try:
+                await asyncio.to_thread(file.write, msgspec.json.encode(head) + b"\n")
                 for piece in pieces(self._registry, self._id):
-                    file.write(len(piece).to_bytes(_LENGTH, "big") + piece)
-                    await asyncio.sleep(0)
-            draft.replace(self._path)
+                    await asyncio.to_thread(file.write, len(piece).to_bytes(_LENGTH, "big") + piece)
+            finally:
+                await asyncio.to_thread(file.close)
+            await asyncio.to_thread(draft.replace, self._path)
         except OSError as error:
             self._log.error("snapshot-not-written", path=str(self._path), error=error.strerror)
         self._took = time.monotonic() - began

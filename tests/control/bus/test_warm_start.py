@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -166,3 +167,15 @@ async def test_a_snapshot_that_is_cut_off_gives_what_is_whole(tmp_path: Path) ->
     log = event_log()
     assert not await Snapshot(tmp_path, registry([0.0]), "id", log).load(120.0)
     assert log.of("snapshot-not-readable")
+
+
+async def test_a_disk_that_takes_its_time_holds_up_nothing_else(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "table.new")  # opening it waits for a reader, as on a disk that is busy
+    writing = asyncio.create_task(Snapshot(tmp_path, registry([0.0]), "me", event_log()).write())
+    await asyncio.sleep(0)
+    assert not writing.done()
+    reader = os.open(tmp_path / "table.new", os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        await asyncio.wait_for(writing, PATIENCE)
+    finally:
+        os.close(reader)
