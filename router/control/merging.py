@@ -14,8 +14,8 @@ from router.control.registry import MARGIN, Registry
 from router.messages import EndpointSpec, RouteOptions, TableOp, pack
 from router.table.digest import bucket_of, entry_digest
 
-Shared = tuple[str, str, RouteOptions, list[tuple[EndpointSpec, float]]]
-"""A route for another router: key, context path, options, endpoints with the monotonic second of their stamp."""
+Shared = tuple[str, str, RouteOptions, list[tuple[bytes, float]]]
+"""A route for another router: key, context path, options, packed endpoints with the monotonic second of their stamp."""
 
 
 def export(registry: Registry, buckets: Collection[int] | None = None) -> Iterator[Shared]:
@@ -28,9 +28,8 @@ def export(registry: Registry, buckets: Collection[int] | None = None) -> Iterat
             continue
         pool = registry.pools.get(key)
         if pool is not None:
-            entries = [entry for entry in pool.entries.values() if not entry.endpoint.source]
-            if entries:
-                endpoints = [(entry.endpoint.spec, entry.refreshed) for entry in entries]
+            endpoints = [(e.endpoint.put.packed, e.refreshed) for e in pool.entries.values() if not e.endpoint.source]
+            if endpoints:
                 yield key, pool.context_path, pool.options, endpoints
 
 

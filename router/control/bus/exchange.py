@@ -42,6 +42,15 @@ class Route(msgspec.Struct, array_like=True, gc=False):
     endpoints: list[tuple[EndpointSpec, float]]
 
 
+class _Record(msgspec.Struct, array_like=True, gc=False):
+    """A `Route` whose endpoints are packed already."""
+
+    key: str
+    context_path: str
+    options: RouteOptions
+    endpoints: list[tuple[msgspec.Raw, float]]
+
+
 class Gone(msgspec.Struct, array_like=True, gc=False):
     """An endpoint that was taken away from a route, and the second until which that holds."""
 
@@ -102,12 +111,13 @@ def pieces(registry: Registry, sender: str, buckets: Collection[int] | None = No
     yield piece(last=True)
 
 
-def _records(registry: Registry, buckets: Collection[int] | None) -> Iterator[tuple[type, Route | Gone]]:
+def _records(registry: Registry, buckets: Collection[int] | None) -> Iterator[tuple[type, _Record | Gone]]:
     for key, address, stamp in export_gone(registry, buckets):
         yield Gone, Gone(key, address, stamp)
     for key, path, options, endpoints in export(registry, buckets):
         for begin in range(0, len(endpoints), _TOGETHER):
-            yield Route, Route(key, path, options, endpoints[begin : begin + _TOGETHER])
+            part = [(msgspec.Raw(packed), stamp) for packed, stamp in endpoints[begin : begin + _TOGETHER]]
+            yield Route, _Record(key, path, options, part)
 
 
 def read_piece(data: bytes) -> Piece:
