@@ -2,7 +2,8 @@
 
 A party on the bus holds the table and answers as a running router does. The new router is the whole program, with one
 worker. Its first and its last route are asked for again and again, until they are known: nobody listens at the
-endpoints, so a known route answers 502 and an unknown one 404.
+endpoints, so a known route answers 502 and an unknown one 404. Then nobody else is there, and the router starts again,
+from the snapshot that it wrote at its end.
 """
 
 import asyncio
@@ -26,6 +27,7 @@ from router.control.table import RegistrySettings
 from router.messages import EndpointSpec
 from router.observe.log import Log
 
+from .accounting import cpu_of, tree
 from .processes import free_port
 
 HOST = "app-{}.apps.example.com"
@@ -90,17 +92,28 @@ async def measure(endpoints: int) -> str:
             f"status: {{port: 0, routes: {{port: 0}}}}\nlogging: {{level: error}}\n"
             f"nats: {{hosts: [{{hostname: 127.0.0.1, port: {server.port}}}]}}\n"
         )
-        began = time.monotonic()
-        router = subprocess.Popen([sys.executable, "-m", "router.cli.main", "run", "-c", str(config)])
         try:
-            first = await asyncio.to_thread(until_known, port, 0, began)
-            last = await asyncio.to_thread(until_known, port, endpoints - 1, began)
+            found = [("from another router", await asyncio.to_thread(known_after, config, port, endpoints))]
+            await bus.stop()
+            found.append(("from a snapshot", await asyncio.to_thread(known_after, config, port, endpoints)))
         finally:
-            router.terminate()
-            router.wait()
             await bus.stop()
             server.kill()
-    return f"{endpoints:,} endpoints: first route after {first:.2f} s, last after {last:.2f} s from its start"
+    heading = f"{endpoints:,} endpoints, seconds from the start of the program"
+    rows = [f"| {name} | " + " | ".join(f"{value:.2f}" for value in row) + " |" for name, row in found]
+    return "\n".join([f"| {heading} | first route | last route | CPU |", "|---|---:|---:|---:|", *rows])
+
+
+def known_after(config: Path, port: int, endpoints: int) -> tuple[float, float, float]:
+    """Run the router until its first and its last route are known: seconds from its start, and of CPU, all processes."""
+    began = time.monotonic()
+    router = subprocess.Popen([sys.executable, "-m", "router.cli.main", "run", "-c", str(config)])
+    try:
+        first, last = until_known(port, 0, began), until_known(port, endpoints - 1, began)
+        return first, last, cpu_of(tree(router.pid)).total
+    finally:
+        router.terminate()
+        router.wait()
 
 
 def main(endpoints: Annotated[int, typer.Option(help="Endpoints, one a route.")] = 100_000) -> None:

@@ -10,6 +10,7 @@ import asyncio
 from pathlib import Path
 
 from router.config.model import RouterConfig
+from router.control.bulk import whole_table
 from router.control.bus.client import Bus
 from router.control.bus.fleet import Fleet, FleetOnBus
 from router.control.bus.identity import Identity
@@ -52,14 +53,21 @@ class Sharing:
 
     async def load(self) -> bool:
         """Take up the snapshot; False when there is none that is good."""
-        return self._snapshot is not None and await self._snapshot.load(self._threshold)
+        if self._snapshot is None:
+            return False
+        with whole_table():
+            return await self._snapshot.load(self._threshold)
 
     def bus_gained(self) -> None:
         """The bus is there, for the first time or again."""
         if self._warm is not None and (self._fetching is None or (self.fleet is None and self._fetching.done())):
-            self._fetching = asyncio.get_running_loop().create_task(self._warm.fetch())
+            self._fetching = asyncio.get_running_loop().create_task(self._fetch(self._warm))
         if self.fleet is not None:
             self.fleet.announce()
+
+    async def _fetch(self, warm: WarmStart) -> bool:
+        with whole_table():
+            return await warm.fetch()
 
     async def fetched(self) -> bool:
         """After `bus_gained`: whether another router gave its table."""
