@@ -112,6 +112,7 @@ def worker() -> None:
 
 async def hear(endpoints: int, rounds: int) -> Iterator[str]:
     """Run everything; gives the lines of the report."""
+    gc.set_threshold(100_000, 20, 1000)  # as control's process does
     cores = Cores.of_this_machine()
     lines = []
     ops = 0

@@ -105,7 +105,7 @@ async def measure(endpoints: int) -> str:
 
 
 def known_after(config: Path, port: int, endpoints: int) -> tuple[float, float, float]:
-    """Run the router until its first and its last route are known: seconds from its start, and of CPU, all processes."""
+    """Run the router until its first and its last route are known: seconds from its start, and of CPU in all."""
     began = time.monotonic()
     router = subprocess.Popen([sys.executable, "-m", "router.cli.main", "run", "-c", str(config)])
     try:
