@@ -23,7 +23,7 @@ from . import nginx
 from .backend import SERVER
 from .errors import BenchError, find
 from .load import REPORT, Load, wrk
-from .processes import free_port
+from .processes import free_port, listening
 from .scenarios import HOST, SMALL_BODY
 
 LOOPBACK = "127.0.0.1"
@@ -124,14 +124,7 @@ class Site:
 
     async def listening(self, port: int) -> None:
         """Return when somebody listens there."""
-        for _ in range(int(PATIENCE / 0.05)):
-            try:
-                _, writer = await asyncio.open_connection(LOOPBACK, port)
-                writer.close()
-                return
-            except OSError:
-                await asyncio.sleep(0.05)
-        raise BenchError(f"nobody listens on port {port}; see the logs in {self.folder}")
+        await listening(port, PATIENCE, f"; see the logs in {self.folder}")
 
     # ------------------------------------------------------------ what is there
 

@@ -5,6 +5,7 @@
 - The proxy under test has a core of its own; backend and load generator share the others.
 """
 
+import asyncio
 import http.client
 import os
 import signal
@@ -94,6 +95,18 @@ def wait_until_listening(process: subprocess.Popen[bytes], port: int, output: Pa
             return ""
 
     _wait(process, output, probe)
+
+
+async def listening(port: int, patience: float, remedy: str = "") -> None:
+    """Return once the port of 127.0.0.1 accepts connections; after `patience` seconds a BenchError, with the remedy."""
+    for _ in range(int(patience / 0.05)):
+        try:
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.close()
+            return
+        except OSError:
+            await asyncio.sleep(0.05)
+    raise BenchError(f"nobody listens on port {port}{remedy}")
 
 
 def wait_until_serving(

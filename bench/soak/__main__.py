@@ -25,7 +25,7 @@ from .. import nginx
 from ..accounting import cpu_of, rss_of, tree
 from ..backend import SERVER
 from ..errors import BenchError, find
-from ..processes import free_port
+from ..processes import free_port, listening
 from ..scenarios import SMALL_BODY
 from .figures import MIB, Sample, plot, trend, write
 from .traffic import LARGE, LOOPBACK, Traffic
@@ -102,7 +102,7 @@ class Soak:
         router = await start("router", sys.executable, "-m", "router.cli.main", "run", "-c", str(file))
         servers.append(router)
         for port in (self._bus, self._nginx, self._app, self._router):
-            await _listening(port)
+            await listening(port, START_SECONDS)
         return router
 
     def _rotate(self, control: Child) -> None:
@@ -144,17 +144,6 @@ class Soak:
             self.traffic.errors.total(),
             routes,
         )
-
-
-async def _listening(port: int) -> None:
-    for _ in range(int(START_SECONDS / 0.05)):
-        try:
-            _, writer = await asyncio.open_connection(LOOPBACK, port)
-            writer.close()
-            return
-        except OSError:
-            await asyncio.sleep(0.05)
-    raise BenchError(f"nobody listens on port {port}")
 
 
 def report(soak: Soak, warm_up: float) -> None:

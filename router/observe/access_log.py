@@ -215,8 +215,7 @@ class AccessLog:
         """The fields that are the same for all requests with the same header lines over one connection."""
         noted = exchange.request.noted
         referer, agent, xff, proto = (
-            value if value and not value.translate(None, _PLAIN) else quoted(value)[1:-1]
-            for value in (noted.get(b"referer"), noted.get(b"user-agent"), xff, proto)
+            quoted(value)[1:-1] for value in (noted.get(b"referer"), noted.get(b"user-agent"), xff, proto)
         )
         peer = b"-" if self._hide_source else exchange.frontend.peer
         return (
