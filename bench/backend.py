@@ -45,6 +45,12 @@ SERVER = """
 """
 
 
+def described(port: int, root: Path, address: str = "127.0.0.1", seen: str = "") -> str:
+    """The backend's part of an nginx configuration; `seen` is what `/seen` answers."""
+    small = SMALL_BODY.decode().replace("\n", "\\n")
+    return SERVER.format(address=address, port=port, small=small, seen=seen, root=root)
+
+
 @contextmanager
 def running(directory: Path, sizes: Iterable[int], cores: Cores) -> Iterator[int]:
     """Run the backend with a file for each size; gives its port."""
@@ -66,8 +72,7 @@ def process(
         (files / str(size)).write_bytes(b"x" * size)
     port = free_port()
     seen = "\\n".join(f"{name}: $http_{name.lower().replace('-', '_')}" for name in SEEN)
-    small = SMALL_BODY.decode().replace("\n", "\\n")
-    text = SERVER.format(address=address, port=port, small=small, seen=seen, root=directory)
+    text = described(port, directory, address, seen)
     output = directory / "backend.out"
     with server(nginx.command(directory, text, connections), cores.load, output) as started:
         wait_until_serving(started, port, HOST, output)

