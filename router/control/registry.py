@@ -60,8 +60,8 @@ class Registry(Table):
         """From when on nothing was missed but what the bus lost; monotonic seconds."""
         self.pruned = 0
         """Endpoints removed for age, since the start."""
-        self._messages: dict[tuple[str, str], int] = {}
-        self._unmodified: dict[str, int] = {}  # the same for heartbeats, by component
+        self._additions: dict[str, int] = {}  # by component, as the next
+        self._updates: dict[str, int] = {}
         self.unregistrations: dict[str, int] = {}
         """Component → URIs unregistered."""
         self.added = 0
@@ -79,8 +79,12 @@ class Registry(Table):
 
     @property
     def messages(self) -> dict[tuple[str, str], int]:
-        """(component, `added`, `updated` or `unmodified`) → URIs registered (contract §11.5)."""
-        return self._messages | {(name, "unmodified"): count for name, count in self._unmodified.items()}
+        """(component, `added` or `updated`) → URIs registered (contract §11.5).
+
+        A heartbeat is an update. `unmodified` is for stale modification tags, which nothing on the bus carries (§2.4).
+        """
+        added = {(name, "added"): count for name, count in self._additions.items()}
+        return added | {(name, "updated"): count for name, count in self._updates.items()}
 
     def accepts(self, segment: str) -> bool:
         """Endpoints of this isolation segment are served by this router ("" = of none, contract §3.6)."""
@@ -112,7 +116,8 @@ class Registry(Table):
             elif entry is not None and entry.endpoint.source:
                 continue
             else:
-                self._count(spec, "added" if entry is None else "updated")
+                actions, name = self._additions if entry is None else self._updates, component(spec)
+                actions[name] = actions.get(name, 0) + 1
                 self.added += entry is None
                 if pool is None:
                     pool = self.new_pool(key, context_path(uri), ops)
@@ -139,13 +144,8 @@ class Registry(Table):
         """What stands in the table is registered again."""
         if heard > entry.refreshed:
             entry.refreshed = heard
-        component = entry.endpoint.component
-        self._unmodified[component] = self._unmodified.get(component, 0) + 1
-
-    def _count(self, spec: EndpointSpec, action: str) -> None:
-        """A registration of one URI that is no heartbeat."""
-        name = (component(spec), action)
-        self._messages[name] = self._messages.get(name, 0) + 1
+        name = entry.endpoint.component
+        self._updates[name] = self._updates.get(name, 0) + 1
 
     def set_static(self, routes: Iterable[tuple[str, EndpointSpec]]) -> None:
         """These (URI, endpoint) are the static routes from now on; of two with one address the first counts.

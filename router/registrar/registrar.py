@@ -1,7 +1,8 @@
 """The registering party (contract §15): keeps routes in the tables of all routers for as long as their backends live.
 
 Each route has its own task: check, then register or unregister, then wait for the interval or for a router that starts.
-NATS may come late or go: what can't be sent now is sent with the next interval. At the end every route is unregistered.
+NATS may come late or go: what can't be sent now is sent with the next interval. At the end the routes of the main file
+are unregistered; those of dynamic files are left to the next registrar or to their time to live (contract §15.3).
 """
 
 from __future__ import annotations
@@ -94,7 +95,7 @@ class Registrar:
     # -------------------------------------------------------- life
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Register until `stop` is set, then unregister everything."""
+        """Register until `stop` is set, then unregister the static routes."""
         loop = asyncio.get_running_loop()
         connecting: asyncio.Task[Any] = loop.create_task(self._connect())
         stopping: asyncio.Task[Any] = loop.create_task(stop.wait())
@@ -149,10 +150,10 @@ class Registrar:
         with suppress(NatsError, OSError, TimeoutError):
             async with asyncio.timeout(LAST_WORDS):
                 if self._client.is_connected:
-                    for route in self.routes:
+                    for route in self._static:
                         await self._client.publish("router.unregister", route.payload)
                     await self._client.flush()
-                    self._log.info("unregistered", routes=[route.route.name for route in self.routes])
+                    self._log.info("unregistered", routes=[route.route.name for route in self._static])
         with suppress(NatsError, OSError, TimeoutError):
             await self._client.close()
 

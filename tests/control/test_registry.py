@@ -104,6 +104,18 @@ def test_a_heartbeat_tells_nobody_anything() -> None:
     assert house.registry.ms_since_update == 0
 
 
+def test_every_uri_registered_is_added_or_updated_and_a_heartbeat_is_an_update() -> None:
+    house = House()
+    house.register(1, "a.com", "b.com", tags=(("component", "x"),))
+    assert house.registry.messages == {("x", "added"): 2}
+    house.register(1, "a.com", "b.com", tags=(("component", "x"),))
+    house.register(1, "a.com", app="other")
+    repeat = house.registry.register(spec(1, app="other"), ["a.com"])
+    assert repeat is not None
+    assert house.registry.refresh(repeat, house.now)
+    assert house.registry.messages == {("x", "added"): 2, ("x", "updated"): 2, ("", "updated"): 3}
+
+
 def test_ms_since_update_counts_from_the_last_registration() -> None:
     house = House()
     assert house.registry.ms_since_update == -1
