@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from router.config.model import Nats, RouterConfig
+    from router.config.bus import Nats
+    from router.config.model import RouterConfig
     from router.control.bus.client import BusSettings
 
 EXPECTED = "expected nats://[USER:PASSWORD@ or TOKEN@]HOST[:PORT], tls:// for TLS, several with commas between"
@@ -64,8 +65,8 @@ def _named(target: BusTarget, servers: str) -> Nats:
     """The servers of `--nats`, and everything beside it, as the configuration would say it."""
     from pydantic import ValidationError
 
+    from router.config.bus import Nats
     from router.config.dialects import parse_mbus
-    from router.config.model import Nats
     from router.config.nats_rules import nats_problems
 
     urls = [url.strip() if "://" in url else f"nats://{url.strip()}" for url in servers.split(",")]

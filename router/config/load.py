@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from router.config import document
+from router.config.contradictions import contradictions
 from router.config.dialects import Dialect
 from router.config.duration import format_duration
 from router.config.explain import explained, presentable, written_path
@@ -29,7 +30,7 @@ from router.config.layers import (
     read_overrides,
     warn_of_nanoseconds,
 )
-from router.config.model import RouterConfig, contradictions
+from router.config.model import RouterConfig
 from router.config.problems import ConfigError, Notice, Place
 
 CLASSIC_DIRECTORY = "CLOUD_FOUNDRY_CONFIG_PATH"  # contract 13.2: holds router.yml when no file is named

@@ -1,25 +1,25 @@
 """Every setting of the router: its name, type, default and meaning.
 
-A configuration key is one field here with its docstring. The JSON schema, the reference page, the sample
-file, `router check` and the environment names all follow from it. Sections mirror the file; keys and defaults
-are those of contract section 13.1 unless a docstring says otherwise. Durations are seconds here, whatever the
-file wrote. Only control and the command line import this module: a worker gets its settings as a frozen
-struct.
+A configuration key is one field with its docstring, here or in the file of its section: `observing` (what operators
+see), `bus`, `backends`, `clients`, `static`. The JSON schema, the reference page, the sample file, `router check` and
+the environment names all follow from it. Sections mirror the file; keys and defaults are those of contract section 13.1
+unless a docstring says otherwise. Durations are seconds here, whatever the file wrote. What does not go together is in
+`contradictions`. Only control and the command line import this: a worker gets its settings as a frozen struct.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path as FilePath
-from typing import Annotated
 
 from pydantic import Field, SecretStr
 
-from router.config.error_template import template_problems
+from router.config.backends import Backends, RouteServices
+from router.config.bus import Fleet, Nats, WarmStart
+from router.config.clients import Certificates, ClientCertRules, HttpRewrite
 from router.config.kinds import (
     Address,
-    CheckType,
     CipherSuites,
     ClientCertValidation,
     CookieNames,
@@ -33,7 +33,6 @@ from router.config.kinds import (
     HeaderNames,
     Host,
     InternalHosts,
-    Kind,
     MaxTlsVersion,
     MinTlsVersion,
     Networks,
@@ -42,322 +41,22 @@ from router.config.kinds import (
     Path,
     Pem,
     Pems,
-    Percent,
     Port,
-    Positive,
-    RemotePort,
-    ResponseHeaderName,
     Secret,
-    SecretPem,
     ShardingMode,
     SignalProfile,
     SignedDuration,
-    TenantId,
     Text,
     Texts,
-    UrlPath,
     Workers,
     ZonePreference,
 )
-from router.config.nats_rules import nats_problems
-from router.config.observing import ATTEMPT_DETAILS, AccessLog, Logging, Otlp, Prometheus
+from router.config.observing import ATTEMPT_DETAILS, AccessLog, Logging, Prometheus, Status, Tracing
 from router.config.section import Section
 from router.config.static import StaticRoutes
-from router.config.tls_rules import tls_problems
 
 MAX_REQUEST_HEAD = 1 << 20  # contract 8.3: also what 0 means
 MAX_RESPONSE_HEAD = 10 << 20  # contract 8.3: what 0 means
-
-
-class StatusRoutes(Section):
-    """The listener of the route table, on 127.0.0.1 only."""
-
-    port: Port = 8082
-    """TCP port of `/routes` on 127.0.0.1; 0 = any free one."""
-
-
-class StatusTls(Section):
-    """The status port over TLS, if there is a certificate."""
-
-    port: Port = 8443
-    """TCP port for HTTPS, with all that `status.port` has; 0 = any free one."""
-    certificate: Pem = ""
-    """Its certificate and those that lead to its issuer: PEM text, or the path of a file, which is read again when it
-    changes. Empty = none, and nobody listens."""
-    key: SecretPem = SecretStr("")
-    """Key of `status.tls.certificate`: PEM text, or the path of a file."""
-
-
-class Status(Section):
-    """Health, `/varz` and the route table for operators."""
-
-    # contract 11.1
-    host: Host = "0.0.0.0"
-    """Listen address of `status.port` if `enable_deprecated_varz_healthz_endpoints` is on; else it is all."""
-    port: Port = 8080
-    """TCP port of `/health`; 0 = any free one."""
-    user: Text = ""
-    """User name for `/routes` and `/varz` (HTTP Basic)."""
-    password: Secret = Field(default=SecretStr(""), alias="pass")
-    """Password for `/routes` and `/varz`. Better kept in `ROUTER__STATUS__PASS_FILE` than in the file."""
-    enable_nontls_health_checks: Flag = True
-    """Serve `status.port`, plain HTTP. May be off when `status.tls` has a certificate."""
-    enable_deprecated_varz_healthz_endpoints: Flag = False
-    """Serve `/healthz`, `/varz` and `/routes` on the status port too."""
-    routes: StatusRoutes = StatusRoutes()
-    tls: StatusTls = StatusTls()
-    expose_all_apps: Flag = False
-    """List every app that had a request in the last minute in `/varz` (`top_app_requests`), as the router of 2013 did
-    by default."""
-
-
-class NatsHost(Section):
-    """One NATS server."""
-
-    hostname: Host
-    """Host name or IP address."""
-    port: RemotePort = 4222
-    """TCP port."""
-
-
-NatsHosts = Annotated[list[NatsHost], Kind("a list of servers, each with `hostname` and `port`")]
-
-
-class Nats(Section):
-    """The message bus the routes come from. `nats: null` runs the router without a bus."""
-
-    # contract 2.8
-    hosts: NatsHosts = Field(default=[NatsHost(hostname="localhost")], min_length=1)
-    """Servers of the cluster, tried in random order."""
-    user: Text = ""
-    """User name; empty = none."""
-    password: Secret = Field(default=SecretStr(""), alias="pass")
-    """Password. Better kept in `ROUTER__NATS__PASS_FILE` than in the file."""
-    token: Secret = SecretStr("")
-    """Token, for servers that want one instead of a user and password."""
-    nkey_seed: Secret = SecretStr("")
-    """Seed of an nkey (`SU…`), for servers that want one. Needs the extra `nkeys`."""
-    credentials: Path = ""
-    """File with a JWT and the seed of its nkey (`.creds`). Needs the extra `nkeys`."""
-    tls_enabled: Flag = False
-    """Speak TLS 1.2 or 1.3 to the servers, and to no server that does not offer it."""
-    ca_certs: Pem = ""
-    """Authorities that certificates of the servers are checked against: PEM text, or the path of a file. Empty =
-    those of the system."""
-    cert_chain: Pem = ""
-    """The router's own certificate, for servers that ask for one (mutual TLS): PEM text, or the path of a file."""
-    private_key: SecretPem = SecretStr("")
-    """Key of `nats.cert_chain`: PEM text, or the path of a file."""
-
-
-class Certificate(Section):
-    """One certificate of the HTTPS listener."""
-
-    # contract 9.1
-    cert_chain: Pem
-    """The certificate and those that lead to its issuer, its own first: PEM text, or the path of a file."""
-    private_key: SecretPem
-    """Its key, without a password: PEM text, or the path of a file."""
-
-
-class Subject(Section):
-    """The subject of a certificate; all fields that it has must be given, and no others."""
-
-    # contract 9.2
-    common_name: Text = ""
-    serial_number: Text = ""
-    country: Texts = []
-    organization: Texts = []
-    organizational_unit: Texts = []
-    locality: Texts = []
-    province: Texts = []
-    street_address: Texts = []
-    postal_code: Texts = []
-
-
-class ClientCertRule(Section):
-    """Which client certificates of one issuer are welcome."""
-
-    # contract 9.2
-    issuer_in_chain: Subject
-    valid_cert_subjects: list[Subject]
-
-
-Certificates = Annotated[list[Certificate], Kind("a list of pairs, each with `cert_chain` and `private_key`")]
-ClientCertRules = Annotated[
-    list[ClientCertRule], Kind("a list of rules, each with `issuer_in_chain` and `valid_cert_subjects`")
-]
-
-
-class WarmStart(Section):
-    """A router that starts takes the routing table from a running one or from its own last snapshot."""
-
-    enabled: Flag = True
-    """Ask a running router for its table at start, answer such questions, and keep a snapshot in `run_dir`. A table
-    found so is served at once, without `start_response_delay_interval`."""
-    snapshot_interval: Duration = 30.0
-    """Time between two snapshots; one is also written at the end. 0 = none."""
-
-
-class Fleet(Section):
-    """Routers on one bus compare their tables and repair what a lost message left different."""
-
-    enabled: Flag = True
-    """Announce this router's table on `router.fleet.announce` and compare it with those of others."""
-    interval: Duration = 2.0
-    """Time between two announcements, at least 0.1s."""
-
-
-class Ejection(Section):
-    """When a backend is put out of use for what requests meet with there, and for how long."""
-
-    enabled: Flag = True
-    """Judge backends by their failures, 5xx answers and overdue answers. Off: a failed connection still marks its
-    backend for a quarter of `droplet_stale_threshold`, as with the Go router."""
-    consecutive_failures: Positive = 5
-    """Failed requests and 5xx answers in a row, or so many of late, at which a backend is compared with its fellows."""
-    failure_margin: Percent = 20
-    """It is put out when the share of its requests that fail, in percent, is this much more than twice the share at
-    the others. So nobody is put out when all fail alike."""
-    owed_requests: Positive = 3
-    """Requests that wait for their answer, or were given up by their clients, at which a backend is compared with its
-    fellows; it is put out when it answers nothing and owes three times as much as they do."""
-    owed_after: Duration = 0.5
-    """How long a request waits before it counts as overdue; three times as long as the pool usually takes, if that is
-    more."""
-    shortest: Duration = 0.5
-    """How long a backend is out for the first time; then one request tries it. It doubles with every failed trial."""
-    longest: Duration = 2.5
-    """The longest time between two trials."""
-    max_share: Percent = 50
-    """Most backends of a route, in percent, that judgement may put out. If active checks put out more, all are used."""
-
-
-class HealthCheck(Section):
-    """Active checks of the backends of some routes."""
-
-    routes: Texts = []
-    """Routes as they are registered, such as `app.example.com/path`; `*.example.com` means all hosts below. Empty =
-    all."""
-    type: CheckType = "tcp"
-    """`tcp`: a connection is accepted; `http`: a GET is answered with 200 to 399."""
-    path: UrlPath = "/"
-    """What is asked for with `http`."""
-    interval: Duration = Field(default=10.0, gt=0)
-    """Time between two checks of a backend; each comes up to a tenth sooner or later."""
-    timeout: Duration = Field(default=2.0, gt=0)
-    """Longest time of a check."""
-    unhealthy_after: Positive = 3
-    """Failed checks in a row after which a backend is used no more."""
-    healthy_after: Positive = 2
-    """Good checks in a row after which it is used again."""
-
-
-HealthChecks = Annotated[list[HealthCheck], Kind("a list of checks")]
-
-
-class Backends(Section):
-    """Limits that hold for each backend."""
-
-    # contract 4.4, 7.2
-    max_attempts: Count = 3
-    """How many backends are tried for one request before the router gives up; 0 acts as 1. The Go router's own
-    default is 0, its official job's 3."""
-    max_conns: Count = 0
-    """Requests in flight to one backend, counted over all workers, beyond which it takes no more; 0 = no
-    limit."""
-    idle_timeout: Duration = 55.0
-    """How long an idle connection to a backend is kept; one that was seen to close its own sooner gets less."""
-    replay_bytes: Count = 65536
-    """Bytes of a request body that are kept, so that another backend can be tried; a longer one is not repeated."""
-    max_queue: Count = 32
-    """Requests of one route and worker that may wait while all its backends are at `max_conns`; others get 503 at
-    once."""
-    queue_timeout: Duration = 0.5
-    """How long such a request waits before it gets 503."""
-    retry_budget: Percent = 20
-    """Repeated requests, in percent of all, that a worker allows itself, besides five a second; 0 = no limit."""
-    hedge_after: Duration = 0.0
-    """Ask a second backend as well when a GET, HEAD, OPTIONS or TRACE without body has waited this long for its
-    response; the first answer counts. It is part of the retry budget. 0 = never."""
-    slow_start: Duration = 0.0
-    """Time in which a new or returned backend comes up to its full share of requests; 0 = at once."""
-    ejection: Ejection = Ejection()
-    health_checks: HealthChecks = []
-    """Active checks, none unless asked for. For each route the first entry that names it holds."""
-    cert_chain: Pem = ""
-    """Certificate that is shown to backends which ask for one: PEM text, or the path of a file."""
-    private_key: SecretPem = SecretStr("")
-    """Key of `backends.cert_chain`: PEM text, or the path of a file."""
-
-
-class RouteServices(Section):
-    """Requests to the route services of routes."""
-
-    # contract 10
-    max_attempts: Count = 3
-    """How often a route service is tried for one request; 0 acts as 1. The Go router's own default is 0, its official
-    job's 3."""
-    strict_signature_validation: Flag = False
-    """Refuse requests with a bad or expired signature for routes without a route service too."""
-    websockets: Flag = False
-    """Take WebSocket upgrades through route services. Off: they get 503, as from the Go router."""
-    cert_chain: Pem = ""
-    """Certificate that is shown to route services which ask for one: PEM text, or the path of a file."""
-    private_key: SecretPem = SecretStr("")
-    """Key of `route_services.cert_chain`: PEM text, or the path of a file."""
-
-
-class AddedHeader(Section):
-    """A header for responses that have none of this name."""
-
-    name: ResponseHeaderName
-    """Name of the header."""
-    value: Text
-    """Its value."""
-
-
-class RemovedHeader(Section):
-    """A header that responses lose."""
-
-    name: ResponseHeaderName
-    """Name of the header."""
-    value: Text = ""
-    """Without effect: every header of the name is removed. The Go router reads it and does not use it either."""
-
-
-AddedHeaders = Annotated[list[AddedHeader], Kind("a list of headers, each with `name` and `value`")]
-RemovedHeaders = Annotated[list[RemovedHeader], Kind("a list of headers, each with `name`")]
-
-
-class RewriteResponses(Section):
-    """What happens to the headers of responses: first some are removed, then some are added."""
-
-    # contract 5.5
-    add_headers_if_not_present: AddedHeaders = []
-    """Headers for responses that have none of the name, errors of the router's own included. Several entries of one
-    name are all added."""
-    remove_headers: RemovedHeaders = []
-    """Headers that no response keeps."""
-
-
-class HttpRewrite(Section):
-    """Rules for headers."""
-
-    responses: RewriteResponses = RewriteResponses()
-
-
-class Tracing(Section):
-    """Trace context for backends: continued if the client sends one, else begun."""
-
-    # contract 5.4
-    enable_zipkin: Flag = False
-    """`X-B3-TraceId`, `X-B3-SpanId` and `b3`."""
-    enable_w3c: Flag = False
-    """`traceparent` and `tracestate`."""
-    w3c_tenant_id: TenantId = ""
-    """The router's key in `tracestate` is `gorouter`, with a tenant `TENANT@gorouter`."""
-    otlp: Otlp = Otlp()
 
 
 class RouterConfig(Section):
@@ -636,52 +335,3 @@ def default_run_dir(environ: Mapping[str, str]) -> str:
     if directory := environ.get("XDG_RUNTIME_DIR"):
         return f"{directory}/router"
     return "/run/router" if os.getuid() == 0 else f"/tmp/router-{os.getuid()}"
-
-
-def contradictions(config: RouterConfig) -> Iterator[tuple[tuple[str, ...], str, str]]:
-    """Settings that do not go together: the keys (first the one to mend), what is wrong, the remedy."""
-    if config.routing_table_sharding_mode == "segments" and not config.isolation_segments:
-        yield (
-            ("routing_table_sharding_mode", "isolation_segments"),
-            "`segments` with no `isolation_segments` would keep no route at all",
-            "name the segments in `isolation_segments`, or use `all`",
-        )
-    if config.disable_http and not config.enable_ssl:
-        yield (
-            ("disable_http", "enable_ssl"),
-            "without HTTP and without HTTPS there is nothing to listen on",
-            "set `enable_ssl: true`, or leave `disable_http` false",
-        )
-    if config.client_cert_validation != "none" and config.only_trust_client_ca_certs and not config.client_ca_certs:
-        yield (
-            ("only_trust_client_ca_certs", "client_ca_certs"),
-            "no client certificate could be good: there is no authority to trust",
-            "name one in `client_ca_certs`, or set `only_trust_client_ca_certs: false`",
-        )
-    names = [route.name for route in config.routes if route.name]
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        yield ("routes",), f"several routes have the name {twice[0]}", "give each route a name of its own, or none"
-    yield from tls_problems(config)
-    if config.nats is not None:
-        yield from nats_problems(config.nats)
-    yield from template_problems(config)
-    prometheus = config.prometheus
-    if bool(prometheus.cert_path) != bool(prometheus.key_path):
-        missing, given = ("key_path", "cert_path") if prometheus.cert_path else ("cert_path", "key_path")
-        yield (
-            (f"prometheus.{missing}", f"prometheus.{given}"),
-            f"`{given}` alone is no certificate that could be shown",
-            "give both `prometheus.cert_path` and `prometheus.key_path`, or neither",
-        )
-    if config.fleet.enabled and config.fleet.interval < 0.1:
-        yield (
-            ("fleet.interval",),
-            "more than ten announcements a second would only cost CPU",
-            "give at least 0.1s, or set `fleet.enabled: false`",
-        )
-    if not config.status.enable_nontls_health_checks and not config.status.tls.certificate:
-        yield (
-            ("status.enable_nontls_health_checks", "status.tls.certificate"),
-            "false would leave no health endpoint",
-            "leave it true, or give `status.tls` a certificate",
-        )

@@ -10,7 +10,7 @@ from router.config.pem import PemError, read_certificates, read_pair
 from router.config.tls_rules import REMEDY
 
 if TYPE_CHECKING:
-    from router.config.model import Nats
+    from router.config.bus import Nats
 
 Problems = Iterator[tuple[tuple[str, ...], str, str]]
 

@@ -1,8 +1,10 @@
-"""The settings of logs and figures: sections `access_log`, `logging` and `prometheus`."""
+"""What operators see: sections `status`, `access_log`, `logging`, `tracing` and `prometheus`."""
 
 from __future__ import annotations
 
 from typing import Annotated
+
+from pydantic import Field, SecretStr
 
 from router.config.kinds import (
     AccessLogFields,
@@ -13,16 +15,20 @@ from router.config.kinds import (
     Duration,
     Flag,
     HeaderName,
+    Host,
     Kind,
     LogLevel,
     Path,
+    Pem,
     Port,
     Positive,
     Redaction,
     RemoteAddress,
     Secret,
+    SecretPem,
     Share,
     SyslogNetwork,
+    TenantId,
     Text,
     TimestampFormat,
 )
@@ -37,6 +43,48 @@ ATTEMPT_DETAILS = (
     "backend_time",
 )
 """What `logging.enable_attempts_details` stands for (contract 12.2)."""
+
+
+class StatusRoutes(Section):
+    """The listener of the route table, on 127.0.0.1 only."""
+
+    port: Port = 8082
+    """TCP port of `/routes` on 127.0.0.1; 0 = any free one."""
+
+
+class StatusTls(Section):
+    """The status port over TLS, if there is a certificate."""
+
+    port: Port = 8443
+    """TCP port for HTTPS, with all that `status.port` has; 0 = any free one."""
+    certificate: Pem = ""
+    """Its certificate and those that lead to its issuer: PEM text, or the path of a file, which is read again when it
+    changes. Empty = none, and nobody listens."""
+    key: SecretPem = SecretStr("")
+    """Key of `status.tls.certificate`: PEM text, or the path of a file."""
+
+
+class Status(Section):
+    """Health, `/varz` and the route table for operators."""
+
+    # contract 11.1
+    host: Host = "0.0.0.0"
+    """Listen address of `status.port` if `enable_deprecated_varz_healthz_endpoints` is on; else it is all."""
+    port: Port = 8080
+    """TCP port of `/health`; 0 = any free one."""
+    user: Text = ""
+    """User name for `/routes` and `/varz` (HTTP Basic)."""
+    password: Secret = Field(default=SecretStr(""), alias="pass")
+    """Password for `/routes` and `/varz`. Better kept in `ROUTER__STATUS__PASS_FILE` than in the file."""
+    enable_nontls_health_checks: Flag = True
+    """Serve `status.port`, plain HTTP. May be off when `status.tls` has a certificate."""
+    enable_deprecated_varz_healthz_endpoints: Flag = False
+    """Serve `/healthz`, `/varz` and `/routes` on the status port too."""
+    routes: StatusRoutes = StatusRoutes()
+    tls: StatusTls = StatusTls()
+    expose_all_apps: Flag = False
+    """List every app that had a request in the last minute in `/varz` (`top_app_requests`), as the router of 2013 did
+    by default."""
 
 
 class AccessLog(Section):
@@ -127,6 +175,19 @@ class Otlp(Section):
     """Longest time for one batch, repetitions included; then it is lost. 0 = 10s."""
     queue_size: Positive = 8192
     """Requests that may wait for the collector; what comes then is lost, and counted."""
+
+
+class Tracing(Section):
+    """Trace context for backends: continued if the client sends one, else begun."""
+
+    # contract 5.4
+    enable_zipkin: Flag = False
+    """`X-B3-TraceId`, `X-B3-SpanId` and `b3`."""
+    enable_w3c: Flag = False
+    """`traceparent` and `tracestate`."""
+    w3c_tenant_id: TenantId = ""
+    """The router's key in `tracestate` is `gorouter`, with a tenant `TENANT@gorouter`."""
+    otlp: Otlp = Otlp()
 
 
 class Meters(Section):

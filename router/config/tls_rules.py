@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from router.config.pem import PemError, read_certificates, read_pair, subject_key, subject_of
 
 if TYPE_CHECKING:
-    from router.config.model import RouterConfig, StatusTls
+    from router.config.model import RouterConfig
+    from router.config.observing import StatusTls
 
 REMEDY = "give PEM text, or the path of a file that the router may read"
 

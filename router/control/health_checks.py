@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 import aiohttp
 
-from router.config.model import HealthCheck
+from router.config.backends import HealthCheck
 from router.messages import (
     DropEndpoint,
     DropPool,

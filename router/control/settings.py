@@ -17,11 +17,13 @@ import msgspec
 
 from router.balance.round_robin import RoundRobin
 from router.balance.strategy import ENTRY_POINT_GROUP, StrategyError, load_strategy
+from router.config.backends import Backends
+from router.config.backends import RouteServices as RouteServicesSection
+from router.config.bus import Nats
 from router.config.ciphers import openssl_names
 from router.config.error_template import read_template
 from router.config.kinds import split_address
-from router.config.model import Backends, Nats, RouterConfig
-from router.config.model import RouteServices as RouteServicesSection
+from router.config.model import RouterConfig
 from router.config.pem import PemError, read_pair, read_pem, subject_key
 from router.control.bus.client import BusSettings
 from router.control.bus.fleet import About

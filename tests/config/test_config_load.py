@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from router.config.bus import NatsHost
 from router.config.dialects import parse_mbus
 from router.config.keys import LEAVES
 from router.config.known import KNOWN, NEEDLESS
 from router.config.load import Loaded, load
-from router.config.model import NatsHost
 from router.config.problems import ConfigError
 from tests.support import certs
 

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr, ValidationError
 
+from router.config.bus import NatsHost
 from router.config.keys import LEAVES, public_view
 from router.config.kinds import Kind
 from router.config.known import KNOWN
-from router.config.model import NatsHost, RouterConfig, default_run_dir
+from router.config.model import RouterConfig, default_run_dir
 from router.config.observing import Otlp
 
 DEFAULTS = {

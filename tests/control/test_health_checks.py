@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from router.config.model import HealthCheck
+from router.config.backends import HealthCheck
 from router.control.health_checks import HealthChecks, Target, _names
 from router.control.local import LocalKeeper
 from router.messages import DropEndpoint, DropPool, DropRoute, EndpointSpec, PutEndpoint, PutRoute, SetHealth, TableOp

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from router.config.model import Nats
+from router.config.bus import Nats
 from router.control.bus import client as bus_client
 from router.control.bus import inbox
 from router.control.bus.embedded import EmbeddedNats
