@@ -12,20 +12,15 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
-import ssl
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from types import TracebackType
-from typing import Any
 
 import msgspec
 
 from router import in_flight
-from router.admin.inspect_api import InspectApi
-from router.admin.routes_api import RoutesApi
-from router.admin.status import StatusError, StatusServer
-from router.config.keys import public_view
+from router.admin.status import StatusError
 from router.config.model import RouterConfig
 from router.control.adoption import Adoption
 from router.control.bus.client import Bus
@@ -34,7 +29,6 @@ from router.control.bus.fleet import Fleet
 from router.control.bus.identity import Identity, local_ip
 from router.control.bus.registrations import Registration
 from router.control.certificates import LOOK_INTERVAL, Certificates, Tls
-from router.control.doctor import Patient, examine, is_loopback
 from router.control.errors import StartError
 from router.control.feed import Feed
 from router.control.health_checks import HealthChecks
@@ -43,6 +37,7 @@ from router.control.keeper import Keeper
 from router.control.lifecycle import Health, Phase
 from router.control.local import LocalKeeper
 from router.control.observing import Observing
+from router.control.office import ControlOffice
 from router.control.registry import Registry, Repeat
 from router.control.settings import (
     bus_settings,
@@ -51,39 +46,23 @@ from router.control.settings import (
     fixed_differences,
     number_of_workers,
     registry_settings,
-    status_credentials,
-    status_tls,
     worker_settings,
 )
 from router.control.sharing import Sharing
 from router.control.sockets import Listeners, resolve
-from router.control.state import PidFile, RunDir, StatusAccess, address_for
+from router.control.state import PidFile, RunDir
 from router.control.static_routes import StaticRoutes
+from router.control.status import Status
 from router.control.systemd import Notifier, activated_sockets
-from router.control.unknown import explain_missing
 from router.in_flight import InFlight
-from router.messages import (
-    FEED_VERSION,
-    EndpointUnfit,
-    HealthState,
-    ReopenLog,
-    SetHealth,
-    Setup,
-    SpanRecord,
-    Stats,
-    TableOp,
-    WorkerSettings,
-)
+from router.messages import HealthState, ReopenLog, SetHealth, TableOp, WorkerSettings
 from router.observe.log import Log
-from router.observe.varz import TICK, Process
-from router.proxy.tls import load_pair
+from router.observe.varz import TICK
 
 STOP_GRACE = 1.0
 """Seconds that requests in flight have when the router stops."""
 STATUS_INTERVAL = 10.0
 """Seconds between two status lines for systemd."""
-PAUSE_EVERY = 500
-"""Endpoints looked at between two turns of the event loop."""
 TICKET_SECRET_LIFE = 43200.0
 """Seconds after which workers seal session tickets anew."""
 BEGIN_TIMEOUT = 10.0
@@ -102,10 +81,7 @@ class Control:
         self.log = log or Log(level=config.logging.level, timestamp=config.logging.format.timestamp)
         self.workers = number_of_workers(config)
         """Worker processes; 0 = the one worker is in this process."""
-        self.credentials = status_credentials(config)
-        """User and password of `/routes` and `/varz`."""
-        self.port = self.ssl_port = self.status_port = self.status_tls_port = self.routes_port = 0
-        self._status_context: ssl.SSLContext | None = None
+        self.port = self.ssl_port = 0
         self.health = Health(self._health_changed, bus=config.nats is not None)
         self.observing = Observing(self)
         self.figures = self.observing.figures
@@ -118,6 +94,7 @@ class Control:
         self.feed: Feed
         self.registry: Registry
         self.static_routes: StaticRoutes
+        self.status: Status
         self.keeper: Keeper | LocalKeeper
         ip = local_ip(config.local_route)
         self.identity = Identity(config.index, ip, config.start_response_delay_interval, config.droplet_stale_threshold)
@@ -216,7 +193,7 @@ class Control:
         self.reopen_logs()
         self.certificates.warn_of_expiry()
         self.log.info("configuration-reloaded")
-        self.notifier.ready(self._status_line())
+        self.notifier.ready(self.status.line())
 
     async def leave(self) -> None:
         """Make way for another control in this process: workers serve on and offer themselves to it."""
@@ -291,7 +268,13 @@ class Control:
         self.static_routes = StaticRoutes(
             config.routes, self.run_dir.path, self.registry.set_static, self.log.component("registry")
         )
-        await self._start_status()
+        self.status = Status(self)
+        self._to_stop.push_async_callback(self.status.server.stop)
+        access = await self.status.start()
+        metrics = await self.observing.listen()
+        if metrics is not None:
+            self._to_stop.push_async_callback(metrics.cleanup)
+        self.run_dir.save_status(access)
         taken_over = await self._start_workers(loop, listeners, adoption)
         self._start_bus()
         self._to_stop.push_async_callback(self._stop_loops)
@@ -301,52 +284,17 @@ class Control:
         if self.worker_settings.front_tls is not None:
             self._repeat(TICKET_SECRET_LIFE, self._change_ticket_secret)
         self._repeat(self.notifier.watchdog_interval, self.notifier.alive)
-        self._repeat(STATUS_INTERVAL, lambda: self.notifier.status(self._status_line()))
+        self._repeat(STATUS_INTERVAL, lambda: self.notifier.status(self.status.line()))
         self._repeat(config.prune_stale_droplets_interval, self._prune)
         self._repeat(config.warm_start.snapshot_interval, self.history_file.save)
         self._opening = loop.create_task(self._open(taken_over, began))
         self._loops.append(self._opening)
 
-    async def _start_status(self) -> None:
-        config = self.config.status
-        deprecated = config.enable_deprecated_varz_healthz_endpoints
-        server = StatusServer(
-            health=lambda: self.health.reason,
-            varz=lambda: {**self._varz(), "config": public_view(self.config)},
-            routes=lambda: self.registry.routes(),
-            credentials=self.credentials,
-            api=[
-                *RoutesApi(self.static_routes).routes,
-                *self._inspect_api().routes,
-                *self.observing.pages.routes,
-            ],
-            pages=self.observing.pages.paths,
-            deprecated=deprecated,
-        )
-        self._to_stop.push_async_callback(server.stop)
-        port = config.port if config.enable_nontls_health_checks else None
-        certificate = status_tls(self.config)
-        tls = None
-        if certificate is not None:
-            self._status_context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-            load_pair(self._status_context, certificate)
-            tls = (config.tls.port, self._status_context)
-        await server.start(config.host if deprecated else "0.0.0.0", port, config.routes.port, tls)
-        self.status_port, self.status_tls_port, self.routes_port = server.port, server.tls_port, server.routes_port
-        address = f"{self.identity.ip}:{server.port or server.tls_port}"
-        self._process = Process(self.config.index, address, self.credentials)
-        metrics = await self.observing.listen()
-        if metrics is not None:
-            self._to_stop.push_async_callback(metrics.cleanup)
-        reached_at = address_for(config.host if deprecated else "")
-        health = f"http://{reached_at}:{server.port}" if server.port else f"https://{reached_at}:{server.tls_port}"
-        self.run_dir.save_status(StatusAccess(f"http://127.0.0.1:{server.routes_port}", *self.credentials, health))
-
     async def _start_workers(
         self, loop: asyncio.AbstractEventLoop, listeners: list[Listeners], adoption: Adoption
     ) -> bool:
         """Have workers, made or taken over; True when a table came with them."""
-        office = _Office(self)
+        office = ControlOffice(self)
         taken_over = False
         self._to_stop.callback(self.run_dir.forget)
         if self.workers:
@@ -388,7 +336,7 @@ class Control:
         )
         status = self.config.status
         if status.enable_nontls_health_checks and status.enable_deprecated_varz_healthz_endpoints:
-            self._component = Component(self.bus, self.log, self._varz)
+            self._component = Component(self.bus, self.log, self.status.varz)
         if self.config.publish_active_apps_interval > 0:
             self.active_apps = ActiveApps(self.bus.post)
             self._repeat(self.config.publish_active_apps_interval, self.active_apps.publish)
@@ -418,7 +366,7 @@ class Control:
         while not (listening := await self.keeper.begin(BEGIN_TIMEOUT)):
             self.log.error("no-worker-listens", port=self.port, remedy="see what the workers wrote")
         self.health.serving()
-        self.notifier.ready(self._status_line())
+        self.notifier.ready(self.status.line())
         self.log.info(
             "router.started",
             port=self.port,
@@ -472,6 +420,18 @@ class Control:
     # ------------------------------------------------------------ what parts tell one another
 
     @property
+    def status_port(self) -> int:
+        return self.status.server.port
+
+    @property
+    def status_tls_port(self) -> int:
+        return self.status.server.tls_port
+
+    @property
+    def routes_port(self) -> int:
+        return self.status.server.routes_port
+
+    @property
     def fleet(self) -> Fleet | None:
         """What is known of other routers on the bus."""
         return self._sharing.fleet if self._sharing is not None else None
@@ -518,8 +478,8 @@ class Control:
                 self.worker_settings, front_tls=tls.front, backend_tls=tls.back, route_services=tls.services
             )
         )
-        if self._status_context is not None and tls.status is not None:
-            load_pair(self._status_context, tls.status)
+        if tls.status is not None:
+            self.status.renew(tls.status)
         self.keeper.renew_settings()
 
     def _sealed(self, settings: WorkerSettings) -> WorkerSettings:
@@ -547,81 +507,3 @@ class Control:
 
     def _prune(self) -> None:
         self.registry.prune(self.bus is None or self.bus.connected)
-
-    def _status_line(self) -> str:
-        """For `systemctl status`."""
-        routes, endpoints = len(self.registry), self.registry.addresses
-        health, workers = self.health.reason or "healthy", self.keeper.listening
-        return f"{health}: {routes} routes, {endpoints} endpoints, {workers} workers"
-
-    def _inspect_api(self) -> InspectApi:
-        async def doctor() -> list[dict[str, Any]]:
-            table = []
-            for number, entry in enumerate(self.registry.registrations(), 1):
-                table.append(entry)
-                if number % PAUSE_EVERY == 0:
-                    await asyncio.sleep(0)
-            bus = self.config.nats
-            here = bus is None or all(is_loopback(server.hostname) for server in bus.hosts)
-            clocks = self.fleet.clocks() if self.fleet is not None else {}
-            patient = Patient(self.config, table, self.registry.history.of(""), here, clocks)
-            return [finding._asdict() for finding in await asyncio.to_thread(examine, patient)]
-
-        return InspectApi(
-            explain=lambda client, secure, head: self.keeper.explain(client, secure, head),
-            history=lambda host: [event._asdict() for event in self.registry.history.of(host)],
-            doctor=doctor,
-            hints=lambda host: explain_missing(self.registry, host),
-        )
-
-    def _varz(self) -> dict[str, Any]:
-        return {
-            **self._process.as_varz(),
-            **self.figures.as_varz(self.config.status.expose_all_apps),
-            "urls": len(self.registry),
-            "droplets": self.registry.addresses,
-            "ms_since_last_registry_update": self.registry.ms_since_update,
-        }
-
-
-class _Office:
-    """What workers' keepers see of a `Control` (`office.Office`)."""
-
-    def __init__(self, control: Control) -> None:
-        self._control = control
-
-    def setup_for(self, slot: int, lane: int, lanes: list[int]) -> Setup:
-        control = self._control
-        return Setup(
-            FEED_VERSION,
-            slot,
-            lane,
-            lanes,
-            control.in_flight.capacity,
-            str(control.run_dir.path.absolute()),
-            control.worker_settings,
-        )
-
-    @property
-    def health(self) -> HealthState:
-        return self._control.health.state
-
-    def stats_received(self, lane: int, stats: Stats) -> None:
-        self._control.figures.received(lane, stats)
-        if self._control.active_apps is not None:
-            self._control.active_apps.add(stats.apps)
-
-    def spans_received(self, records: list[SpanRecord]) -> None:
-        self._control.observing.export_spans(records)
-
-    def worker_gone(self, lane: int) -> None:
-        self._control.figures.gone(lane)
-
-    def hints_for(self, host: str) -> list[str]:
-        return explain_missing(self._control.registry, host)
-
-    def endpoint_unfit(self, unfit: EndpointUnfit) -> None:
-        self._control.registry.remove_unfit(unfit.key, unfit.id, unfit.reason)
-
-    def workers_changed(self) -> None:
-        self._control.run_dir.save(self._control.keeper.states())
