@@ -47,13 +47,13 @@ from router.http.h2_frames import (
     settings,
     window_update,
 )
-from router.http.hpack import Decoder, Field, HpackError, TooLarge
+from router.http.hpack import BEYOND, Decoder, Field, HpackError, TooLarge
 
 STREAM_WINDOW = 128 * 1024
 """Bytes of a body that may be on their way to us, per stream."""
 CONNECTION_WINDOW = 1024 * 1024
 """The same for a whole connection."""
-MOST_CONTINUATIONS = 64
+MOST_CONTINUATIONS = 80
 """Frames that a header block may come in, besides the first."""
 MANY = 2**31
 """Streams at once that a peer allows who has not said how many."""
@@ -67,6 +67,9 @@ SETTINGS_WEIGHT = 10.0
 EMPTY_WEIGHT = 2.0
 STRAY_WEIGHT = 5.0
 UNKNOWN_WEIGHT = 1.0
+WINDOW_WEIGHT = 1.0
+UPDATE_COST = 512
+"""Bytes of a body for each of which a peer may open a window once without being counted."""
 
 _read_head = Struct(">HBBBL").unpack_from
 _read_number = Struct(">L").unpack_from
@@ -130,6 +133,7 @@ class H2Protocol(Generic[S]):
         "_server",
         "_taken",
         "acknowledged",
+        "earned",
         "newest",
         "out",
         "peer_frame",
@@ -149,6 +153,8 @@ class H2Protocol(Generic[S]):
         """The highest number of a stream that the client began."""
         self.window = FIRST_WINDOW
         """Bytes of bodies that the peer takes of us on all streams together."""
+        self.earned = 0
+        """Bytes that went out and were not set off yet against what the peer has opened its windows for."""
         self.peer_window = FIRST_WINDOW
         """What a new stream's window is."""
         self.peer_frame = SMALLEST_FRAME
@@ -176,8 +182,8 @@ class H2Protocol(Generic[S]):
 
     # -------------------------------------------------------- what those who inherit do
 
-    def headers_came(self, id: int, fields: list[Field], ended: bool) -> None:
-        """A header block, whichever it is: `streams` knows the stream, or not."""
+    def headers_came(self, id: int, fields: list[Field] | None, ended: bool) -> None:
+        """A header block, whichever it is: `streams` knows the stream, or not. None: more fields than we take."""
         raise NotImplementedError
 
     def reset_came(self, stream: S, code: int) -> None:
@@ -336,8 +342,8 @@ class H2Protocol(Generic[S]):
         if self._continuations > MOST_CONTINUATIONS:
             raise Violation(Code.PROTOCOL_ERROR, "a header block in too many frames")
         self._block_size += len(payload)
-        if self._block_size > self._largest_block:
-            raise Violation(Code.ENHANCE_YOUR_CALM, "a header block with more in it than we take")
+        if self._block_size > self._largest_block + BEYOND:
+            raise Violation(Code.ENHANCE_YOUR_CALM, "a header block with far more in it than we take")
         self._block.append(payload)
         if flags & END_HEADERS:
             block = b"".join(self._block)
@@ -376,6 +382,10 @@ class H2Protocol(Generic[S]):
     def _window_update(self, data: bytes, start: int, size: int, id: int) -> None:
         if size != 4:
             raise Violation(Code.FRAME_SIZE_ERROR, "a WINDOW_UPDATE of another size")
+        self.earned -= UPDATE_COST
+        if self.earned < 0:
+            self.earned = 0
+            self.annoyed(WINDOW_WEIGHT)
         more = _read_number(data, start)[0] & HIGHEST
         if not id:
             self.window += more

@@ -137,6 +137,8 @@ _FIRST_DYNAMIC = len(_STATIC_FIELDS)
 _NOWHERE = _FIRST_DYNAMIC
 """What index 0 of a whole field leads to: nothing."""
 _LARGEST = 1 << 28
+BEYOND = 256 * 1024
+"""Bytes by which a block may be larger than we take and is still read to its end, for the table's sake."""
 
 
 class HpackError(Exception):
@@ -144,7 +146,7 @@ class HpackError(Exception):
 
 
 class TooLarge(HpackError):
-    """A header block of more fields than we take."""
+    """A header block of so much more than we take that it is not worth reading."""
 
 
 class _Strings(dict[bytes, bytes]):
@@ -185,8 +187,9 @@ class Decoder:
         self._tail_fields: list[Field] = []
         self._tail_size = 0
 
-    def decode(self, block: bytes) -> list[Field]:
-        """The fields of a block. The list is the caller's to read, not to change. Raises HpackError."""
+    def decode(self, block: bytes) -> list[Field] | None:
+        """The fields of a block; None if they are more than we take. The list is the caller's to read, not to change.
+        Raises HpackError."""
         if block == self._block:
             return self._fields
         try:
@@ -194,7 +197,7 @@ class Decoder:
         except IndexError:
             raise HpackError("a header block that breaks off, or an index that is in no table") from None
 
-    def _read(self, block: bytes) -> list[Field]:
+    def _read(self, block: bytes) -> list[Field] | None:
         """Long and flat on purpose: every field of every request comes by here."""
         table = self._table
         fields: list[Field] = []
@@ -252,15 +255,16 @@ class Decoder:
                         size = size_before + self._tail_size
                         break
             size += len(field[0]) + len(field[1]) + OVERHEAD
-            if size > self._largest:
-                raise TooLarge("a header block with more in it than we take")
+            if size > self._largest + BEYOND:
+                raise TooLarge("a header block with far more in it than we take")
             fields.append(field)
         else:
-            if literal_ended:
+            if literal_ended and size <= self._largest:
                 self._tail, self._tail_fields = block[literal_ended:], fields[first_behind:]
                 self._tail_size = size - size_before
         if size > self._largest:
-            raise TooLarge("a header block with more in it than we take")
+            self._block, self._fields = b"", []
+            return None
         self._block, self._fields = (b"", []) if changed else (block, fields)
         return fields
 

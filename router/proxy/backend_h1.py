@@ -20,7 +20,7 @@ from router.http.message import CHUNKED, NO_BODY, UNTIL_CLOSE, BadMessage, Heade
 from router.http.request import BODY_EXPECTED
 from router.http.response import ResponseHead
 from router.proxy.bulk import HIGH_WATER, LONG, BulkReader
-from router.proxy.failures import Failure, Retry, lost, malformed
+from router.proxy.failures import Failure, Retry, head_too_long, lost, malformed
 
 if TYPE_CHECKING:
     from router.proxy.connections import Connections
@@ -318,12 +318,12 @@ class BackendH1(asyncio.Protocol):
             if end < 4:
                 self._buffer = data
                 if len(data) > plane.settings.max_response_head:
-                    self._fail(exchange, Failure(_too_long(plane.settings.max_response_head), Retry.NEVER, False))
+                    self._fail(exchange, head_too_long(plane.settings.max_response_head))
                 elif b"\n\n" in data or data[:1] not in b"H":
                     self._fail(exchange, malformed("no status line"))
                 return
             if end > plane.settings.max_response_head:
-                self._fail(exchange, Failure(_too_long(plane.settings.max_response_head), Retry.NEVER, False))
+                self._fail(exchange, head_too_long(plane.settings.max_response_head))
                 return
             raw = data[:end]
             if raw == self._recent_raw and exchange.request.method != b"HEAD":
@@ -427,7 +427,3 @@ class BackendH1(asyncio.Protocol):
     def _fail(self, exchange: Exchange, failure: Failure) -> None:
         self.abort()
         exchange.attempt_failed(failure, stale=False)
-
-
-def _too_long(limit: int) -> str:
-    return f"net/http: server response headers exceeded {limit} bytes; aborted"

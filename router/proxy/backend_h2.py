@@ -15,7 +15,7 @@ from router.http.h2_frames import HIGHEST, Code, Setting, code_name
 from router.http.h2_protocol import Violation
 from router.http.hpack import Field
 from router.http.message import BadMessage, HeaderList
-from router.proxy.failures import Failure, Retry, lost, malformed
+from router.proxy.failures import Failure, Retry, head_too_long, lost, malformed
 from router.proxy.h2_connection import H2Peer, H2Stream
 
 if TYPE_CHECKING:
@@ -104,12 +104,15 @@ class BackendStream(H2Stream):
 
     # -------------------------------------------------------- the response
 
-    def head_received(self, fields: list[Field], ended: bool) -> None:
-        """A header block that is not the trailers'."""
+    def head_received(self, fields: list[Field] | None, ended: bool) -> None:
+        """A header block that is not the trailers'; None: more than we take."""
         exchange = self.exchange
         if exchange is None:
             return
         plane = self.connection.plane
+        if fields is None:
+            self._refuse(head_too_long(plane.settings.max_response_head))
+            return
         try:
             head = response_head(fields, ended, exchange.request.method, plane.rewrite)
         except BadMessage as bad:
@@ -144,8 +147,11 @@ class BackendStream(H2Stream):
         if ended:
             self.response_complete([])
 
-    def trailers_received(self, fields: list[Field]) -> None:
-        """The header block that ends the response."""
+    def trailers_received(self, fields: list[Field] | None) -> None:
+        """The header block that ends the response; None: more than we take."""
+        if fields is None:
+            self._refuse(head_too_long(self.connection.plane.settings.max_response_head))
+            return
         try:
             trailers = safe_trailers(fields)
         except BadMessage as bad:
@@ -272,7 +278,7 @@ class BackendH2(H2Peer[BackendStream]):
 
     # -------------------------------------------------------- what the backend does
 
-    def headers_came(self, id: int, fields: list[Field], ended: bool) -> None:
+    def headers_came(self, id: int, fields: list[Field] | None, ended: bool) -> None:
         stream = self.streams.get(id)
         if stream is None:
             self.stray_headers(id)

@@ -137,3 +137,8 @@ def malformed(reason: str) -> Failure:
         Retry.NEVER,
         False,
     )
+
+
+def head_too_long(limit: int) -> Failure:
+    """A response whose head has more than `limit` bytes."""
+    return Failure(f"net/http: server response headers exceeded {limit} bytes; aborted", Retry.NEVER, False)

@@ -4,7 +4,7 @@ A stream is to its exchange what a frontend is: the same calls, and the exchange
 HTTP/2 share is in `h2_connection`; here are requests, time-outs, and the defence.
 
 Frames that cost us work and bring no request on are counted: resets of the client's own requests, pings, settings,
-empty data. A client with too many of them is sent away (`ENHANCE_YOUR_CALM`).
+empty data, windows opened for less than was sent. A client with too many of them is sent away (`ENHANCE_YOUR_CALM`).
 """
 
 from __future__ import annotations
@@ -244,7 +244,7 @@ class FrontendH2(H2Peer[Stream]):
 
     # -------------------------------------------------------- what the client does
 
-    def headers_came(self, id: int, fields: list[Field], ended: bool) -> None:
+    def headers_came(self, id: int, fields: list[Field] | None, ended: bool) -> None:
         stream = self.streams.get(id)
         if stream is not None:
             if self.trailers_came(stream, ended):
@@ -255,7 +255,7 @@ class FrontendH2(H2Peer[Stream]):
         else:
             self.stray_headers(id)
 
-    def _request(self, id: int, fields: list[Field], ended: bool) -> None:
+    def _request(self, id: int, fields: list[Field] | None, ended: bool) -> None:
         plane = self.plane
         stream = self.streams[id] = Stream(self, id)
         stream.remote_done = ended
@@ -268,6 +268,8 @@ class FrontendH2(H2Peer[Stream]):
             self.end(stream, Code.REFUSED_STREAM)  # it could not know
             return
         try:
+            if fields is None:
+                raise BadMessage(431, "request head too large")
             reader = plane.read_fields or plane.make_field_reader()
             request = reader.request(fields, ended, self._recent)
             if len(request.target) > plane.settings.max_target:
@@ -287,8 +289,10 @@ class FrontendH2(H2Peer[Stream]):
         except Exception as error:
             exchange.crashed(error)
 
-    def _trailers(self, stream: Stream, fields: list[Field]) -> None:
+    def _trailers(self, stream: Stream, fields: list[Field] | None) -> None:
         try:
+            if fields is None:
+                raise BadMessage(431, "trailers too large")
             stream.request_complete(safe_trailers(fields))
         except BadMessage as bad:
             self.fail(stream, Code.PROTOCOL_ERROR, bad.reason)

@@ -11,7 +11,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from router.http.h2_frames import DATA, END_STREAM, Setting, frame_head, headers
-from router.http.h2_protocol import H2Protocol, StreamState
+from router.http.h2_protocol import UPDATE_COST, H2Protocol, StreamState
 from router.http.hpack import NO_TABLE, encode
 from router.http.message import HeaderList
 from router.proxy.bulk import HIGH_WATER
@@ -136,6 +136,8 @@ class H2Stream(StreamState):
         if room > 0:
             self.window -= room
             connection.window -= room
+            # A window opened in crumbs earns their bytes only; whatever else is sent, an update of both windows too.
+            connection.earned += room if room < size else room + 2 * UPDATE_COST
             self.moved = connection.plane.clock.now
             if room == size and size <= largest:
                 out.append(frame_head(size, DATA, END_STREAM if over else 0, self.id))

@@ -50,7 +50,7 @@ class Peer(H2Protocol[Recorded]):
         self.streams[self.newest] = Recorded(self, self.newest)
         return self.newest
 
-    def headers_came(self, id: int, fields: list[Field], ended: bool) -> None:
+    def headers_came(self, id: int, fields: list[Field] | None, ended: bool) -> None:
         stream = self.streams.get(id)
         if stream is not None and (self._server or self.calls):
             if self.trailers_came(stream, ended):
@@ -222,6 +222,44 @@ def test_a_late_change_of_windows_may_take_them_below_zero() -> None:
     assert peer.streams[3].window == 100
 
 
+LARGE = b"\x40\x01b\x7f\x85\x1e" + b"x" * 3972  # a field of 4,005 bytes that goes into the table
+BOMB = LARGE + b"\xbe" * 70
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        GET + LARGE + b"\xbe" * 2,
+        LARGE + GET + b"\xbe" * 60,
+        LARGE + b"\x00\x01x\x01y" * 300,
+    ],
+)
+def test_a_header_block_with_more_in_it_than_we_take_is_read_for_the_tables_sake(block: bytes) -> None:
+    peer = server(head(1, True, block), head(3), head(5, True, b"\xbe"), head(7, False))
+    peer.feed(frame(wire.HEADERS, 7, block[:100], 1) + frame(wire.CONTINUATION, 7, block[100:], 4))
+    assert [call[:3] for call in peer.calls] == [
+        ("head", 1, None),
+        ("head", 3, FIELDS),
+        ("head", 5, [(b"b", b"x" * 3972)]),
+        ("head", 7, FIELDS),
+        ("trailers", 7, None),
+    ]
+
+
+def test_a_window_is_opened_for_what_was_sent() -> None:
+    peer = server(head(1))
+    update = frame(wire.WINDOW_UPDATE, 0, number(1)) + frame(wire.WINDOW_UPDATE, 1, number(1))
+    peer.earned = 100 * 1024
+    peer.feed(update * 100)
+    assert (peer.earned, peer.annoyance) == (0, 0)
+    peer.feed(update * 10)
+    peer.feed(frame(wire.RST_STREAM, 1, number(8)))
+    before = peer.annoyance
+    assert before > 0
+    peer.feed(update)  # late ones are counted too
+    assert peer.annoyance > before
+
+
 # ---------------------------------------------------------------- what ends the connection
 
 
@@ -237,7 +275,7 @@ def test_a_late_change_of_windows_may_take_them_below_zero() -> None:
         (START + frame_head(16385, wire.DATA, 0, 1), Code.FRAME_SIZE_ERROR),
         (START + frame_head(16385, 0x42, 0, 1), Code.FRAME_SIZE_ERROR),
         (START + head(1, True, b"\x80"), Code.COMPRESSION_ERROR),
-        (START + head(1, True, encode([(b"x", b"y" * 9000)])), Code.ENHANCE_YOUR_CALM),
+        (START + head(1, True, BOMB), Code.ENHANCE_YOUR_CALM),
         # §5.1, §5.1.1
         (START + frame(wire.DATA, 1, b"x"), Code.PROTOCOL_ERROR),
         (START + frame(wire.RST_STREAM, 1, number(8)), Code.PROTOCOL_ERROR),
@@ -288,8 +326,8 @@ def test_a_late_change_of_windows_may_take_them_below_zero() -> None:
         (START + frame(wire.HEADERS, 1, GET[:3], 1) + frame(wire.PING, 0, bytes(8)), Code.PROTOCOL_ERROR),
         (START + frame(wire.HEADERS, 1, GET[:3], 1) + frame(0x42), Code.PROTOCOL_ERROR),
         (START + head(1) + frame(wire.CONTINUATION, 1, GET, 4), Code.PROTOCOL_ERROR),
-        (START + frame(wire.HEADERS, 1) + frame(wire.CONTINUATION, 1) * 65, Code.PROTOCOL_ERROR),
-        (START + frame(wire.HEADERS, 1) + frame(wire.CONTINUATION, 1, bytes(8000)) * 2, Code.ENHANCE_YOUR_CALM),
+        (START + frame(wire.HEADERS, 1) + frame(wire.CONTINUATION, 1) * 81, Code.PROTOCOL_ERROR),
+        (START + frame(wire.HEADERS, 1) + frame(wire.CONTINUATION, 1, bytes(16000)) * 18, Code.ENHANCE_YOUR_CALM),
     ],
 )
 def test_what_ends_a_clients_connection(data: bytes, code: Code) -> None:

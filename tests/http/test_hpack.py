@@ -208,8 +208,11 @@ def test_blocks_that_can_not_be_read(block: str) -> None:
 def test_a_small_block_that_unpacks_to_a_large_one_is_not_unpacked() -> None:
     decoder = Decoder(8192)
     decoder.decode(literal(b"x", b"") + b"\x40\x01b" + integer(4000, 7, 0) + b"x" * 4000)
+    assert decoder.decode(b"\xbe" * 3) is None
+    assert decoder.decode(b"\xbe") == [(b"b", b"x" * 4000)]
+    assert decoder.decode(b"\xbe" * 60) is None
     with pytest.raises(TooLarge):
-        decoder.decode(b"\xbe" * 3)
+        decoder.decode(b"\xbe" * 70)
 
 
 # ---------------------------------------------------------------- Huffman

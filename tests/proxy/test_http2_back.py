@@ -318,6 +318,33 @@ async def test_answers_that_break_the_rules(frame: bytes, error: bytes) -> None:
         assert error in head
 
 
+@pytest.mark.parametrize("late", [False, True])
+async def test_headers_that_are_too_large_end_their_response_and_no_other(late: bool) -> None:
+    async def script(call: Call) -> None:
+        large = ("x-large", "x" * 6000)
+        if call.fields[b":path"] == b"/":
+            await says_ok(call)
+        elif late:
+            call.head(200)
+            call.end(large)
+        else:
+            call.head(200, large, end=True)
+
+    async with to_h2(script, max_response_head=4096) as (bench, backend):
+        client = await bench.client()
+        for _ in range(2):
+            await client.send(request("app.test", "/large"))
+            if late:
+                assert (await client.rest()).endswith(b"Transfer-Encoding: chunked\r\n\r\n")
+                client = await bench.client()
+            else:
+                status, head, _ = await client.response()
+                assert status == 502
+                assert b"exceeded 4096 bytes; aborted" in head
+            assert (await client.get())[0] == 200
+        assert len(backend.connections) == 1
+
+
 async def test_a_response_of_another_length_than_it_should_have_is_cut() -> None:
     async def script(call: Call) -> None:
         await call.ended.wait()

@@ -10,7 +10,7 @@ import pytest
 from h2.errors import ErrorCodes
 from h2.events import InformationalResponseReceived, StreamEnded, TrailersReceived, WindowUpdated
 from h2.settings import SettingCodes
-from hyperframe.frame import ContinuationFrame, DataFrame, HeadersFrame, PingFrame, SettingsFrame
+from hyperframe.frame import ContinuationFrame, DataFrame, HeadersFrame, PingFrame, SettingsFrame, WindowUpdateFrame
 
 from router.observe.counters import Counter
 from tests.support import certs
@@ -19,6 +19,7 @@ from tests.support.wire import OK, Client, answering, serving, until
 
 H2: dict[str, Any] = {"listeners": ("https",), "front_tls": certs.front()}
 BIG = 1 << 20
+LARGE = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % BIG + b"x" * BIG
 
 
 async def test_requests_over_one_connection() -> None:
@@ -131,6 +132,36 @@ async def test_requests_that_are_refused_one_by_one(fields: list[tuple[str, str]
         client.close()
 
 
+async def test_a_head_that_is_too_large_is_refused_and_no_other() -> None:
+    async with serving(answering(OK), **H2, max_request_head=8192) as (bench, _):
+        client = await H2Client.to(bench.port)
+        value = "x" * 3000
+        for more in ({"x_one": value, "x_two": value, "x_three": value, "x_four": value, "x_five": value}, {}):
+            for _ in range(2):
+                status, _, _ = await client.response(await client.ask(**more))
+                assert status == (431 if more else 200)
+        id = client.conn.get_next_available_stream_id()
+        client.conn.send_headers(id, client.fields("POST", **{f"x_{number}": "y" * 15000 for number in range(3)}))
+        await client.flush()
+        assert (await client.response(id))[0] == 431
+        assert await client.reset_code(id) == ErrorCodes.NO_ERROR
+        assert (await client.response(await client.ask()))[0] == 200
+        assert bench.plane.counters[Counter.UNREADABLE] == 3
+        client.close()
+
+
+async def test_trailers_that_are_too_large_reset_the_stream() -> None:
+    async with serving(answering(OK), **H2, max_request_head=8192) as (bench, _):
+        client = await H2Client.to(bench.port)
+        id = client.conn.get_next_available_stream_id()
+        client.conn.send_headers(id, client.fields("POST"))
+        client.conn.send_headers(id, [("x-large", "x" * 15000)], end_stream=True)
+        await client.flush()
+        assert await client.reset_code(id) == ErrorCodes.PROTOCOL_ERROR
+        assert (await client.response(await client.ask()))[0] == 200
+        client.close()
+
+
 @pytest.mark.parametrize(
     "field",
     [
@@ -160,8 +191,7 @@ async def test_what_could_be_smuggled_never_reaches_a_backend(field: tuple[str, 
 
 
 async def test_a_large_answer_to_a_client_with_a_small_window() -> None:
-    answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % BIG + b"x" * BIG
-    async with serving(answering(answer), **H2) as (bench, _):
+    async with serving(answering(LARGE), **H2) as (bench, _):
         client = await H2Client.to(bench.port, window=0)
         id = await client.ask()
         while len(client.bodies[id]) < 65535:
@@ -269,8 +299,7 @@ async def test_readers_that_are_slow_hold_up_nobody_else_on_their_connection() -
 
 
 async def test_answers_take_turns_at_the_window_of_their_connection() -> None:
-    answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % BIG + b"x" * BIG
-    async with serving(answering(answer), **H2) as (bench, _):
+    async with serving(answering(LARGE), **H2) as (bench, _):
         client = await H2Client.to(bench.port, window=0)
         client.conn.update_settings({SettingCodes.INITIAL_WINDOW_SIZE: 4 * BIG})
         ids = [await client.ask() for _ in range(3)]
@@ -469,6 +498,16 @@ async def on_closed_streams(client: H2Client) -> None:
     await client.raw(frame(DataFrame, stream_id=id, data=b"x") * 300)
 
 
+async def windows(client: H2Client) -> None:
+    await client.response(await client.ask())
+    await client.raw(WindowUpdateFrame(0, window_increment=1).serialize() * 1500)
+
+
+async def windows_of_a_stream(client: H2Client) -> None:
+    id = await client.ask()
+    await client.raw(WindowUpdateFrame(id, window_increment=1).serialize() * 1500)
+
+
 async def continuation(client: H2Client) -> None:
     block = client.conn.encoder.encode(client.fields())
     first = HeadersFrame(1, data=block)
@@ -494,6 +533,8 @@ async def header_bomb(client: H2Client) -> None:
         (empty_data, ErrorCodes.ENHANCE_YOUR_CALM),
         (unknown, ErrorCodes.ENHANCE_YOUR_CALM),
         (on_closed_streams, ErrorCodes.ENHANCE_YOUR_CALM),
+        (windows, ErrorCodes.ENHANCE_YOUR_CALM),
+        (windows_of_a_stream, ErrorCodes.ENHANCE_YOUR_CALM),
         (continuation, ErrorCodes.PROTOCOL_ERROR),
         (header_bomb, ErrorCodes.ENHANCE_YOUR_CALM),
     ],
@@ -509,6 +550,45 @@ async def test_floods_end_with_a_reason(flood: Any, code: ErrorCodes) -> None:
         other = await H2Client.to(bench.port)
         assert (await other.response(await other.ask()))[0] == 200
         other.close()
+
+
+async def dribble(client: H2Client) -> None:
+    """Make us send a body in frames of one byte."""
+    id = await client.ask()
+    while len(client.bodies[id]) < 65535:
+        await client.more()
+    for _ in range(1000):
+        client.conn.increment_flow_control_window(1)
+        client.conn.increment_flow_control_window(1, id)
+        await client.flush()
+
+
+async def test_a_window_opened_by_crumbs_without_an_end_is_a_flood() -> None:
+    async with serving(answering(LARGE), **H2) as (bench, _):
+        client = await H2Client.to(bench.port, window=0)
+        try:
+            await dribble(client)
+        except ConnectionError:
+            pass
+        assert await client.end() == ErrorCodes.ENHANCE_YOUR_CALM
+
+
+async def test_a_download_whose_windows_are_opened_often_is_none() -> None:
+    async with serving(answering(LARGE), **H2) as (bench, _):
+        client = await H2Client.to(bench.port, window=0)
+        id = await client.ask()
+        seen = 0
+        while seen < BIG:  # after every KB, both windows: 2,000 of them
+            while len(client.bodies[id]) - seen < min(1024, BIG - seen):
+                await client.more()
+            step = len(client.bodies[id]) - seen
+            seen += step
+            for _ in range(0, step if seen < BIG else 0, 1024):
+                client.conn.increment_flow_control_window(1024)
+                client.conn.increment_flow_control_window(1024, id)
+            await client.flush()
+        assert (await client.response(id))[0] == 200
+        client.close()
 
 
 # ---------------------------------------------------------------- other people's clients
