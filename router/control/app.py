@@ -13,7 +13,7 @@ import asyncio
 import os
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from types import TracebackType
 
@@ -24,10 +24,8 @@ from router.admin.status import StatusError
 from router.config.model import RouterConfig
 from router.control.adoption import Adoption
 from router.control.bus.client import Bus
-from router.control.bus.component import ActiveApps, Component
 from router.control.bus.fleet import Fleet
 from router.control.bus.identity import Identity, local_ip
-from router.control.bus.registrations import Registration
 from router.control.certificates import LOOK_INTERVAL, Certificates, Tls
 from router.control.errors import StartError
 from router.control.feed import Feed
@@ -38,7 +36,9 @@ from router.control.lifecycle import Health, Phase
 from router.control.local import LocalKeeper
 from router.control.observing import Observing
 from router.control.office import ControlOffice
-from router.control.registry import Registry, Repeat
+from router.control.on_bus import OnBus
+from router.control.periodic import Periodic
+from router.control.registry import Registry
 from router.control.settings import (
     bus_settings,
     check_strategy,
@@ -48,7 +48,6 @@ from router.control.settings import (
     registry_settings,
     worker_settings,
 )
-from router.control.sharing import Sharing
 from router.control.sockets import Listeners, resolve
 from router.control.state import PidFile, RunDir
 from router.control.static_routes import StaticRoutes
@@ -85,10 +84,7 @@ class Control:
         self.health = Health(self._health_changed, bus=config.nats is not None)
         self.observing = Observing(self)
         self.figures = self.observing.figures
-        self.bus: Bus | None = None
-        self.active_apps: ActiveApps | None = None
-        self._component: Component | None = None
-        self._sharing: Sharing | None = None
+        self.on_bus: OnBus | None = None
         self.run_dir: RunDir
         self.in_flight: InFlight
         self.feed: Feed
@@ -103,10 +99,9 @@ class Control:
         self.worker_settings = self._sealed(worker_settings(config, ip))
         self._spans_to = export(config, self.identity.id, ip)
         self.notifier = Notifier()
-        self._bus_up = asyncio.Event()
         self._healthy = asyncio.Event()
         self._opening: asyncio.Task[None]
-        self._loops: list[asyncio.Task[None]] = []
+        self._periodic = Periodic(self.log)
         self._to_stop = AsyncExitStack()
 
     # ------------------------------------------------------------ life
@@ -182,8 +177,8 @@ class Control:
         self.registry.reconfigure(registry_settings(config))
         self.static_routes.reconfigure(config.routes)
         self.health_checks.reconfigure(config.backends.health_checks, self.registry.snapshot())
-        if not same_bus and self.bus is not None:
-            await self.bus.stop()
+        if not same_bus and self.on_bus is not None:
+            await self.on_bus.stop()
             self._start_bus()
         if settings != self.worker_settings:
             self.worker_settings = settings
@@ -276,19 +271,21 @@ class Control:
             self._to_stop.push_async_callback(metrics.cleanup)
         self.run_dir.save_status(access)
         taken_over = await self._start_workers(loop, listeners, adoption)
+        self._to_stop.push_async_callback(self._leave_bus)
         self._start_bus()
-        self._to_stop.push_async_callback(self._stop_loops)
-        self._repeat(TICK, self.figures.tick)
-        self._repeat(config.publish_load_interval, self.observing.publish_load)
-        self._repeat(LOOK_INTERVAL, lambda: self.certificates.check())
+        self._to_stop.push_async_callback(self._periodic.stop)
+        every = self._periodic.every
+        every(TICK, self.figures.tick)
+        every(config.publish_load_interval, self.observing.publish_load)
+        every(LOOK_INTERVAL, lambda: self.certificates.check())
         if self.worker_settings.front_tls is not None:
-            self._repeat(TICKET_SECRET_LIFE, self._change_ticket_secret)
-        self._repeat(self.notifier.watchdog_interval, self.notifier.alive)
-        self._repeat(STATUS_INTERVAL, lambda: self.notifier.status(self.status.line()))
-        self._repeat(config.prune_stale_droplets_interval, self._prune)
-        self._repeat(config.warm_start.snapshot_interval, self.history_file.save)
+            every(TICKET_SECRET_LIFE, self._change_ticket_secret)
+        every(self.notifier.watchdog_interval, self.notifier.alive)
+        every(STATUS_INTERVAL, lambda: self.notifier.status(self.status.line()))
+        every(config.prune_stale_droplets_interval, self._prune)
+        every(config.warm_start.snapshot_interval, self.history_file.save)
         self._opening = loop.create_task(self._open(taken_over, began))
-        self._loops.append(self._opening)
+        self._to_stop.push_async_callback(self._stop_opening)
 
     async def _start_workers(
         self, loop: asyncio.AbstractEventLoop, listeners: list[Listeners], adoption: Adoption
@@ -323,46 +320,18 @@ class Control:
 
     def _start_bus(self) -> None:
         settings = bus_settings(self.config)
-        if settings is None:
-            return
-        self.bus = Bus(
-            settings,
-            self.identity,
-            self.log,
-            on_register=self._register,
-            on_unregister=self._unregister,
-            on_repeat=lambda repeat, heard: self.registry.refresh(repeat, heard),
-            on_change=self._bus_changed,
-        )
-        status = self.config.status
-        if status.enable_nontls_health_checks and status.enable_deprecated_varz_healthz_endpoints:
-            self._component = Component(self.bus, self.log, self.status.varz)
-        if self.config.publish_active_apps_interval > 0:
-            self.active_apps = ActiveApps(self.bus.post)
-            self._repeat(self.config.publish_active_apps_interval, self.active_apps.publish)
-        config = self.config
-        self._sharing = Sharing(
-            config,
-            self.identity,
-            self.bus,
-            self.registry,
-            self.run_dir.path,
-            self.port or self.ssl_port,
-            self.log,
-            self.health,
-        )
-        self._to_stop.push_async_callback(self._sharing.stop)
-        if config.warm_start.enabled:
-            self._repeat(config.warm_start.snapshot_interval, self._sharing.save)
-        if self._sharing.fleet is not None:
-            self._repeat(config.fleet.interval, self._sharing.fleet.announce)
-        self._to_stop.push_async_callback(self.bus.stop)
-        self.bus.start()
+        if settings is not None:
+            self.on_bus = OnBus(self, settings)
+            self.on_bus.start()
+
+    async def _leave_bus(self) -> None:
+        if self.on_bus is not None:
+            await self.on_bus.stop()
 
     async def _open(self, taken_over: bool, began: float) -> None:
         """Let the table fill, then have workers accept connections."""
-        if not taken_over:
-            await self._let_table_fill()
+        if not taken_over and self.on_bus is not None and await self.on_bus.let_table_fill():
+            self.health.table_taken_over()
         while not (listening := await self.keeper.begin(BEGIN_TIMEOUT)):
             self.log.error("no-worker-listens", port=self.port, remedy="see what the workers wrote")
         self.health.serving()
@@ -378,44 +347,9 @@ class Control:
             took=round(time.monotonic() - began, 3),
         )
 
-    async def _let_table_fill(self) -> None:
-        """A table of our own past or of another router is there at once; else everybody registers over the bus.
-
-        Without the bus nothing is gained by waiting longer.
-        """
-        if self.bus is None or self._sharing is None:
-            return
-        if await self._sharing.load():
-            self.health.table_taken_over()
-            return
-        delay = self.config.start_response_delay_interval
-        try:
-            async with asyncio.timeout(delay):
-                await self._bus_up.wait()
-        except TimeoutError:
-            self.log.warn("serving-without-nats", servers=self.bus.servers, error=self.bus.last_error)
-            return
-        if not await self._sharing.fetched():
-            await asyncio.sleep(delay)
-
-    def _repeat(self, interval: float, work: Callable[[], None]) -> None:
-        """Do this every `interval` seconds; 0 or less = never."""
-        if interval > 0:
-            self._loops.append(asyncio.get_running_loop().create_task(self._loop(interval, work)))
-
-    async def _loop(self, interval: float, work: Callable[[], None]) -> None:
-        while True:
-            await asyncio.sleep(interval)
-            try:
-                work()
-            except Exception as error:
-                # One bad round must not be the last one.
-                self.log.error("periodic-work-failed", work=work.__qualname__, error=repr(error))
-
-    async def _stop_loops(self) -> None:
-        for task in self._loops:
-            task.cancel()
-        await asyncio.wait(self._loops)
+    async def _stop_opening(self) -> None:
+        self._opening.cancel()
+        await asyncio.wait([self._opening])
 
     # ------------------------------------------------------------ what parts tell one another
 
@@ -432,9 +366,13 @@ class Control:
         return self.status.server.routes_port
 
     @property
+    def bus(self) -> Bus | None:
+        return self.on_bus.bus if self.on_bus is not None else None
+
+    @property
     def fleet(self) -> Fleet | None:
         """What is known of other routers on the bus."""
-        return self._sharing.fleet if self._sharing is not None else None
+        return self.on_bus.fleet if self.on_bus is not None else None
 
     def _table_changed(self, ops: list[TableOp]) -> None:
         self.figures.directory.apply(ops)
@@ -460,18 +398,6 @@ class Control:
         if hasattr(self, "feed"):
             self.feed.broadcast(state)
 
-    def _bus_changed(self, connected: bool) -> None:
-        if connected:
-            self._bus_up.set()
-            self.health.bus_connected()
-            self.registry.listening_since = time.monotonic()
-            if self._component is not None:
-                self._component.announce()
-            if self._sharing is not None:
-                self._sharing.bus_gained()
-        else:
-            self.health.bus_lost()
-
     def _certificates_renewed(self, tls: Tls) -> None:
         self.worker_settings = self._sealed(
             msgspec.structs.replace(
@@ -494,16 +420,6 @@ class Control:
         self._ticket_secret = secrets.token_bytes(32)
         self.worker_settings = self._sealed(self.worker_settings)
         self.keeper.renew_settings()
-
-    def _register(self, told: Registration, heard: float) -> Repeat | None:
-        before = self.registry.added
-        repeat = self.registry.register(told.spec, told.uris, heard)
-        if told.updated_at:
-            self.observing.registered(self.registry.added - before, told.updated_at)
-        return repeat
-
-    def _unregister(self, told: Registration, heard: float) -> None:
-        self.registry.unregister(told.spec.host, told.spec.port, told.uris, told.spec.isolation_segment, heard)
 
     def _prune(self) -> None:
         self.registry.prune(self.bus is None or self.bus.connected)

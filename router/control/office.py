@@ -67,8 +67,8 @@ class ControlOffice:
 
     def stats_received(self, lane: int, stats: Stats) -> None:
         self._control.figures.received(lane, stats)
-        if self._control.active_apps is not None:
-            self._control.active_apps.add(stats.apps)
+        if self._control.on_bus is not None:
+            self._control.on_bus.saw_requests(stats.apps)
 
     def spans_received(self, records: list[SpanRecord]) -> None:
         self._control.observing.export_spans(records)

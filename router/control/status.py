@@ -35,7 +35,8 @@ class Status:
         self._control = control
         self._tls: ssl.SSLContext | None = None
         self._process: Process
-        self._credentials = status_credentials(control.config)
+        self.credentials = status_credentials(control.config)
+        """User and password of `/routes`, `/varz` and the pages."""
         pages = control.observing.pages
         inspect = InspectApi(
             explain=lambda client, secure, head: control.keeper.explain(client, secure, head),
@@ -47,7 +48,7 @@ class Status:
             health=lambda: control.health.reason,
             varz=lambda: {**self.varz(), "config": public_view(control.config)},
             routes=lambda: control.registry.routes(),
-            credentials=self._credentials,
+            credentials=self.credentials,
             api=[*RoutesApi(control.static_routes).routes, *inspect.routes, *pages.routes],
             pages=pages.paths,
             deprecated=control.config.status.enable_deprecated_varz_healthz_endpoints,
@@ -67,10 +68,10 @@ class Status:
             tls = (config.tls.port, self._tls)
         await server.start(config.host if deprecated else "0.0.0.0", port, config.routes.port, tls)
         address = f"{control.identity.ip}:{server.port or server.tls_port}"
-        self._process = Process(control.config.index, address, self._credentials)
+        self._process = Process(control.config.index, address, self.credentials)
         reached_at = address_for(config.host if deprecated else "")
         health = f"http://{reached_at}:{server.port}" if server.port else f"https://{reached_at}:{server.tls_port}"
-        return StatusAccess(f"http://127.0.0.1:{server.routes_port}", *self._credentials, health)
+        return StatusAccess(f"http://127.0.0.1:{server.routes_port}", *self.credentials, health)
 
     def renew(self, certificate: Certificate) -> None:
         """Show this one from now on."""

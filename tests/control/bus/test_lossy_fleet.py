@@ -13,7 +13,7 @@ import pytest
 from nats.aio.msg import Msg
 
 from router.config.model import RouterConfig
-from router.control import app
+from router.control import on_bus
 from router.control.app import Control
 from router.control.bus.client import Bus, Listener
 from router.control.bus.fleet import ANNOUNCE
@@ -84,7 +84,7 @@ async def until(true: Any) -> None:
 async def test_three_lossy_routers_agree_and_nothing_unregistered_comes_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(app, "Bus", LossyBus)
+    monkeypatch.setattr(on_bus, "Bus", LossyBus)
     async with nats_server() as server, party(server.port) as speaker, AsyncExitStack() as stack:
         routers = []
         for index in range(ROUTERS):

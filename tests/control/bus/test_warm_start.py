@@ -116,13 +116,31 @@ async def test_a_clock_that_is_wrong_is_seen_by_the_others(bus: EmbeddedNats, tm
     ):
         assert other.fleet is not None
         other.fleet._time = lambda: time.time() + 100
-        user, password = one.credentials
+        user, password = one.status.credentials
         target = Target(None, f"http://{user}:{password}@127.0.0.1:{one.routes_port}")
         await until(lambda: one.fleet is not None and one.fleet.clocks())
         found = (await asyncio.to_thread(ask, target, "/api/doctor"))["findings"]
         (clock,) = [finding["what"] for finding in found if finding["check"] == "clock"]
         assert clock.startswith(f"the clock of router {other.identity.id} (")
         assert clock.endswith(" s ahead of this one's")
+
+
+async def test_after_a_reload_to_another_bus_nothing_of_the_old_goes_on(bus: EmbeddedNats, tmp_path: Path) -> None:
+    fleet = {"fleet": {"enabled": True, "interval": 0.1}, "start_response_delay_interval": 0.0}
+    async with (
+        asyncio.timeout(PATIENCE),
+        nats_server() as new_bus,
+        party(new_bus.port) as app,
+        control(bus, tmp_path, **fleet) as router,
+    ):
+        await router.healthy()
+        tasks = len(asyncio.all_tasks())
+        nats = control(new_bus, tmp_path).config.nats
+        await router.reload(router.config.model_copy(update={"nats": nats}))
+        await until(lambda: router.bus is not None and router.bus.connected)
+        await app.publish("router.register", heartbeat(1))
+        await until(lambda: len(router.registry) == 1)
+        await until(lambda: len(asyncio.all_tasks()) <= tasks)
 
 
 # ---------------------------------------------------------------- the file
