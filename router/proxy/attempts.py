@@ -113,7 +113,7 @@ class Attempts(RequestState):
         try:
             endpoint = self.endpoint = pool.settle(pool, endpoint, self)
         except Exception as error:
-            self.plane.eject_strategy(pool, error)
+            self.plane.strategies.eject(pool, error)
         return endpoint
 
     def _tell(self, ok: bool) -> None:
@@ -125,7 +125,7 @@ class Attempts(RequestState):
             try:
                 pool.done(self.endpoint, self, seconds, ok)
             except Exception as error:
-                self.plane.eject_strategy(pool, error)
+                self.plane.strategies.eject(pool, error)
 
     async def _dial(self, endpoint: Endpoint) -> None:
         try:

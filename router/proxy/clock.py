@@ -10,6 +10,8 @@ import asyncio
 import time
 from collections.abc import Callable
 
+from router.messages import WorkerSettings
+
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
@@ -80,3 +82,18 @@ class Clock:
         if second != self._second:
             self._second = second
             self.date_line = http_date(second)
+
+
+def tick_interval(settings: WorkerSettings) -> float:
+    """Seconds between ticks, 1 at most: fine enough that no time-out is late by more than a quarter of itself."""
+    limits: list[float] = [
+        settings.endpoint_timeout,
+        settings.frontend_idle_timeout,
+        settings.read_header_timeout,
+        settings.client_body_timeout,
+        settings.client_send_timeout,
+        settings.backend_idle_timeout,
+        settings.ejection.owed_after * 2 if settings.ejection.enabled else 0,
+        settings.hedge_after,
+    ]
+    return max(0.05, min([1.0, *(limit / 4 for limit in limits if limit > 0)]))

@@ -147,7 +147,7 @@ class Exchange(Attempts):
         if isinstance(want, errors.ErrorRow):
             self.refuse(want)
             return None
-        chosen = pool.only(want.matches, self.plane.make_strategy) if pool is not None else None
+        chosen = pool.only(want.matches, self.plane.strategies.make) if pool is not None else None
         if chosen is None or not chosen.endpoints:
             self.plane.counters[Counter.BAD_REQUESTS] += 1
             host = self.request.raw_host

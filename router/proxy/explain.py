@@ -177,9 +177,9 @@ class _Explanation(Exchange):
 def _copied(pool: Pool, plane: Plane) -> Pool:
     """The pool with a strategy that stands where the real one does; one that can't be copied begins anew."""
     try:
-        strategy = deepcopy(pool.strategy, {id(plane): plane})
+        strategy = deepcopy(pool.strategy, {id(plane.strategies): plane.strategies})
     except Exception:  # a plug-in's may hold anything
-        strategy = plane.make_strategy(pool.algorithm, pool.options)
+        strategy = plane.strategies.make(pool.algorithm, pool.options)
     other = copy(pool)
     other.use(strategy)
     return other

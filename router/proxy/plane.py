@@ -16,15 +16,11 @@ from itertools import islice
 from time import time_ns
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from router.balance.besides import besides
 from router.balance.health import Watch
 from router.balance.locality import Locality
-from router.balance.round_robin import RoundRobin
 from router.balance.slow_start import warmed
 from router.balance.sticky import Sticky
-from router.balance.strategy import Strategy, StrategyError, StrategyMaker, load_strategy
 from router.http.forwarded import RequestIds, forwarded_client_cert
 from router.http.request import RequestParser
 from router.http.response import ResponseHead, ResponseParser
@@ -32,12 +28,10 @@ from router.http.rewrite import Rewrite
 from router.http.template import Template
 from router.http.trace import Tracing
 from router.messages import (
-    NO_OPTIONS,
     EndpointStats,
     FailedRequest,
     FrontTls,
     HealthState,
-    RouteOptions,
     SpanRecord,
     Stats,
     TablePart,
@@ -50,13 +44,15 @@ from router.observe.counters import COUNT, RESPONSE_CLASSES, Counter
 from router.observe.histogram import BACKEND, BACKEND_CELLS, DIAL, FAST, ROUTER, ROUTER_CELLS, TOTAL_CELLS, bucket
 from router.observe.log import Log
 from router.observe.spans import Spans
+from router.proxy.attempt_events import log_failure
 from router.proxy.backend_h1 import CLOSE, BackendH1
 from router.proxy.budget import RetryBudget
-from router.proxy.clock import Clock
-from router.proxy.failures import TIMED_OUT, Failure
+from router.proxy.clock import Clock, tick_interval
+from router.proxy.failures import Failure
 from router.proxy.half_closed import HalfClosed
 from router.proxy.listener import Closable, listen
 from router.proxy.queue import Queue
+from router.proxy.strategies import Strategies
 from router.proxy.tls import FrontDoor, backend_context
 from router.table.endpoint import Endpoint, Loads
 from router.table.pool import Pool
@@ -137,8 +133,7 @@ class Plane:
         self.lookups = [0] * (LOOKUP_STEPS + 1)
         """Look-ups of a route by their time, in steps of `LOOKUP_STEP`."""
         self.lookup_ns = 0
-        self._strategies: dict[str, StrategyMaker] = {}
-        self._broken: set[str] = set()
+        self.strategies = Strategies(log)
         self.watch = Watch(self.loads, lambda key: self.table.pools.get(key), self._tell)
         self.queue = Queue(loop)
         self.half_closed = HalfClosed(loop)
@@ -194,13 +189,12 @@ class Plane:
         self.watch.configure(settings.ejection)
         self.retry_budget.share = settings.retry_budget
         self.queue.size, self.queue.timeout = settings.max_queue, settings.queue_timeout
-        self.locality = Locality(settings.zone, self.make_strategy) if settings.prefer_zone else None
-        self.clock.interval = _tick_interval(settings)
+        self.strategies.configure(settings)
+        self.locality = Locality(settings.zone, self.strategies.make) if settings.prefer_zone else None
+        self.clock.interval = tick_interval(settings)
         self.sticky = Sticky(
             settings.sticky_cookie_names, secure=settings.secure_cookies, negotiate=settings.sticky_auth_negotiate
         )
-        self._strategies.clear()
-        self._broken.clear()
         self._back_contexts.clear()
         if settings.front_tls is not None:
             if self.front_door is None:
@@ -270,7 +264,7 @@ class Plane:
 
     def new_table(self) -> RouteTable:
         """An empty table, to be filled and then put in force with `swap_table`."""
-        table = RouteTable(self.loads, self.make_strategy)
+        table = RouteTable(self.loads, self.strategies.make)
         table.on_health = self.watch.check_result
         return table
 
@@ -284,47 +278,6 @@ class Plane:
         pools = list(self.table.dump())
         for start in range(0, max(len(pools), 1), _DUMP_CHUNK):
             yield TablePart(pools[start : start + _DUMP_CHUNK], start + _DUMP_CHUNK >= len(pools))
-
-    def make_strategy(self, name: str, options: RouteOptions) -> Strategy:
-        """A strategy object for one pool. A strategy that can't be had is logged once, and round robin stands in."""
-        found = self._strategies.get(name)
-        if found is None:
-            found = self._strategies[name] = self._load_strategy(name)
-        try:
-            return found(self._completed(options), self._default_strategy)
-        except Exception as error:
-            self._strategy_broke(name, error)
-            return RoundRobin()
-
-    def _completed(self, options: RouteOptions) -> RouteOptions:
-        """A route's options, and the router's where they say nothing. `hash` takes its own only (contract §4.8)."""
-        defaults = self.settings.balancing_options
-        if options is NO_OPTIONS:
-            return defaults
-        if options.load_balancing == "hash":
-            return options
-        return msgspec.structs.replace(
-            options,
-            hash_key=options.hash_key or defaults.hash_key,
-            hash_balance=options.hash_balance or defaults.hash_balance,
-        )
-
-    def _default_strategy(self) -> Strategy:
-        """A strategy of the router's default kind, for one that can't pick for every request."""
-        return self.make_strategy(self.settings.balancing_algorithm, NO_OPTIONS)
-
-    def _load_strategy(self, name: str) -> StrategyMaker:
-        try:
-            return load_strategy(name, self.settings.strategies.get(name, ""))
-        except StrategyError as error:
-            if name != "round-robin":
-                self._strategy_broke(name, error)
-            return lambda options, make_default: RoundRobin()
-
-    def _strategy_broke(self, name: str, error: Exception) -> None:
-        if name not in self._broken:
-            self._broken.add(name)
-            self.log.error("balancing-strategy-failed", strategy=name, error=str(error), instead="round-robin")
 
     def choose(self, pool: Pool, request: RequestState) -> Endpoint | None:
         """The endpoint for an attempt (contract §4): who is asked for by cookie, else who the strategy picks."""
@@ -372,14 +325,9 @@ class Plane:
 
     def pick_instead(self, pool: Pool, request: RequestState, error: Exception) -> Endpoint | None:
         """The pool's strategy raised `error`: it loses the pool to round robin, which picks."""
-        self.eject_strategy(pool, error)
+        self.strategies.eject(pool, error)
         request.scratch = None
         return pool.strategy.pick(pool, request)  # type: ignore[no-any-return]
-
-    def eject_strategy(self, pool: Pool, error: Exception) -> None:
-        """The pool's strategy raised `error` (a broken plug-in): it loses the pool to round robin."""
-        self._strategy_broke(pool.algorithm, error)
-        pool.use(RoundRobin())
 
     # -------------------------------------------------------- life
 
@@ -524,28 +472,7 @@ class Plane:
         account.reason = failure.reason
         if self.spans is not None:
             self.spans.attempt_failed(exchange, failure.reason)
-        about = _about(endpoint)
-        pool, trace = exchange.pool, exchange.trace
-        facts: dict[str, Any] = {"vcap_request_id": exchange.request_id.decode()}
-        if exchange.service is None:
-            facts["route-endpoint"] = about
-        else:
-            facts["route-service-endpoint"] = endpoint.address
-        if trace is not None:
-            facts |= {"trace-id": trace.trace_id.decode(), "span-id": trace.span_id.decode()}
-        if failure is TIMED_OUT:
-            self.log.error("backend-request-timeout", **facts, error=failure.reason)
-        self.log.error(
-            "backend-endpoint-failed" if exchange.service is None else "route-service-connection-failed",
-            **facts,
-            **{"num-endpoints": len(pool.endpoints) if pool is not None else 0, "conn-reused": stale},
-            **_dial_times(exchange),
-            attempt=exchange.attempt,
-            error=failure.reason,
-            retriable=retry,
-        )
-        if failure.marks and exchange.service is None:
-            self.log.error("endpoint-marked-as-ineligible", **{"route-endpoint": about})
+        log_failure(self.log, exchange, endpoint, failure, retry=retry, stale=stale)
 
     # -------------------------------------------------------- accounting
 
@@ -666,46 +593,3 @@ class Plane:
         for number, count in enumerate(account.classes, _FIRST_CLASS):
             self.counters[number] += count
         return account.report(endpoint.spec, endpoint.state, endpoint.failed_for)
-
-
-def _dial_times(exchange: RequestState) -> dict[str, Any]:
-    """How an attempt had its connection, as events say it: seconds, -1 for a step that was not (contract §12.5)."""
-    steps = exchange.steps if exchange.dialled else None
-    lookup, connect, handshake = (steps.lookup, steps.connect, steps.handshake) if steps is not None else (-1, -1, -1)
-    return {
-        "got-connection": steps is None or handshake >= 0,
-        "dns-lookup-time": _seconds(lookup),
-        "dial-time": _seconds(connect),
-        "tls-handshake-time": _seconds(handshake),
-    }
-
-
-def _seconds(ns: int) -> float:
-    return ns / 1e9 if ns > 0 else -1.0
-
-
-def _about(endpoint: Endpoint) -> dict[str, Any]:
-    """An endpoint as events name it (contract §12.5)."""
-    spec = endpoint.spec
-    return {
-        "ApplicationId": spec.app,
-        "Addr": spec.address,
-        "Tags": dict(spec.tags or ()),
-        "RouteServiceUrl": spec.route_service_url,
-        "AZ": spec.availability_zone,
-    }
-
-
-def _tick_interval(settings: WorkerSettings) -> float:
-    """Fine enough that no time-out is late by more than a quarter of itself, but at most a tick a second."""
-    limits: list[float] = [
-        settings.endpoint_timeout,
-        settings.frontend_idle_timeout,
-        settings.read_header_timeout,
-        settings.client_body_timeout,
-        settings.client_send_timeout,
-        settings.backend_idle_timeout,
-        settings.ejection.owed_after * 2 if settings.ejection.enabled else 0,
-        settings.hedge_after,
-    ]
-    return max(0.05, min([1.0, *(limit / 4 for limit in limits if limit > 0)]))
