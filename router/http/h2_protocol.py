@@ -115,7 +115,7 @@ S = TypeVar("S", bound=StreamState)
 
 
 class H2Protocol(Generic[S]):
-    """One end of a connection. Those who inherit take the calls: `headers_came` to `annoyed`."""
+    """One end of a connection. Those who inherit take the calls: `headers_came` to `introduced`."""
 
     __slots__ = (
         "_block",
@@ -204,6 +204,10 @@ class H2Protocol(Generic[S]):
 
     def annoyed(self, weight: float) -> None:
         """A frame came that brings nothing on."""
+        raise NotImplementedError
+
+    def introduced(self) -> None:
+        """The peer's first settings are known."""
         raise NotImplementedError
 
     # -------------------------------------------------------- what they say
@@ -447,10 +451,14 @@ class H2Protocol(Generic[S]):
             raise Violation(Code.FRAME_SIZE_ERROR, "half a setting")
         first = self._only >= 0
         self._only = -1
+        if first:
+            self.peer_streams = MANY
         for key, value in _read_setting(payload):
             self._setting(key, value)
         self.out.append(SETTINGS_ACK)
-        if not first:
+        if first:
+            self.introduced()
+        else:
             self.annoyed(SETTINGS_WEIGHT)
 
     def _setting(self, key: int, value: int) -> None:

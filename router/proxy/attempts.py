@@ -6,12 +6,13 @@ A failed attempt is a value (`proxy.failures`); what follows from it is decided 
 from __future__ import annotations
 
 import traceback
-from time import monotonic, perf_counter_ns, time_ns
+from time import monotonic, time_ns
 from typing import TYPE_CHECKING
 
 from router.http import errors
 from router.observe.counters import Counter
-from router.proxy.connections import Connections, Steps, dial
+from router.proxy.connections import Connections, Steps
+from router.proxy.dialling import connect
 from router.proxy.failures import IDEMPOTENT, NOTHING_TO_CHOOSE, TIMED_OUT, Failure, Retry
 from router.proxy.hedge import Hedge
 from router.proxy.request_state import RequestState
@@ -103,7 +104,7 @@ class Attempts(RequestState):
         if backend is not None:
             self._send(backend)
         else:
-            self._dialling = plane.loop.create_task(self._dial(endpoint))
+            self._dialling = connect(plane, endpoint, connections, self, only_h1=bool(self.upgrade))
 
     def _settle(self, endpoint: Endpoint) -> Endpoint:
         """Now that all workers see the count, the strategy may still prefer another endpoint."""
@@ -127,31 +128,15 @@ class Attempts(RequestState):
             except Exception as error:
                 self.plane.strategies.eject(pool, error)
 
-    async def _dial(self, endpoint: Endpoint) -> None:
-        try:
-            await self._connect(endpoint)
-        except Exception as error:
-            self._dialling = None
-            self.crashed(error)
-
-    async def _connect(self, endpoint: Endpoint) -> None:
-        began = perf_counter_ns()
-        self.steps = Steps()
-        outcome = await dial(self.plane, endpoint, self.steps, only_h1=bool(self.upgrade))
-        self.dialled = perf_counter_ns() - began
+    def connected(self, outcome: Backend | Failure, steps: Steps, took: int) -> None:
+        """There is a connection to the endpoint, or none; it took so many nanoseconds."""
         self._dialling = None
+        self.steps = steps
+        self.dialled = took
         if isinstance(outcome, Failure):
             self.attempt_failed(outcome, stale=False)
-            return
-        if self._finished or not outcome.usable:
-            outcome.close()
-            if not self._finished:
-                self.attempt_failed(Failure("EOF", Retry.ALWAYS, False), stale=False)
-            return
-        connections = endpoint.connections
-        if connections is None:  # a changed registration took the pool over while we dialled
-            connections = endpoint.connections = Connections()
-        self._send(connections.add(outcome))
+        else:
+            self._send(outcome)
 
     def _send(self, backend: Backend) -> None:
         self.backend = backend

@@ -7,6 +7,7 @@ the backend says GOAWAY, it breaks, or it has been idle for as long as idle conn
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -176,7 +177,7 @@ class BackendStream(H2Stream):
 class BackendH2(H2Peer[BackendStream]):
     """A connection, shared by many exchanges."""
 
-    __slots__ = ("_abandoned", "_going", "address", "connections", "idle_since", "local", "served", "usable")
+    __slots__ = ("_abandoned", "_going", "address", "connections", "idle_since", "local", "served", "settled", "usable")
 
     def __init__(self, plane: Plane) -> None:
         super().__init__(plane, server=False, largest_head=plane.settings.max_response_head)
@@ -187,6 +188,9 @@ class BackendH2(H2Peer[BackendStream]):
         self.served = 0
         """Requests answered over this connection."""
         self.usable = False
+        self.peer_streams = 1  # may go ahead before the backend has said how many it takes
+        self.settled: Callable[[BackendH2], None] | None = None
+        """Told when it has, or the connection is gone without it."""
         self._abandoned = False
         self._going = False
 
@@ -257,6 +261,7 @@ class BackendH2(H2Peer[BackendStream]):
         self.usable = False
         if self.connections is not None:
             self.connections.forget_shared(self)
+        self.introduced()
         streams, self.streams = self.streams, {}
         for stream in streams.values():
             stream.failed(lost(self.local, self.address, error, False))
@@ -288,6 +293,11 @@ class BackendH2(H2Peer[BackendStream]):
         else:
             stream.remote_done = ended
             stream.head_received(fields, ended)
+
+    def introduced(self) -> None:
+        settled, self.settled = self.settled, None
+        if settled is not None:
+            settled(self)
 
     def reset_came(self, stream: BackendStream, code: int) -> None:
         refused = code == Code.REFUSED_STREAM  # RFC 9113 §8.7: it was not processed

@@ -19,6 +19,7 @@ from router.table.endpoint import Endpoint
 
 if TYPE_CHECKING:
     from router.proxy.backend_h2 import BackendH2, BackendStream
+    from router.proxy.dialling import Dialling
     from router.proxy.plane import Plane
 
     Backend = BackendH1 | BackendStream
@@ -47,14 +48,20 @@ class Connections:
         "_verified_at",
         "closed",
         "closes_after",
+        "dialling",
         "idle",
         "shared",
+        "singly",
         "tls",
     )
 
     def __init__(self) -> None:
         self.idle: list[BackendH1] = []
         self.shared: list[BackendH2] = []
+        self.dialling: Dialling | None = None
+        """The connection under way that further requests may wait for."""
+        self.singly = False
+        """The endpoint could have agreed to HTTP/2 and did not: every request needs a connection for itself."""
         self.closed = False
         self.closes_after = 0.0
         """Seconds of idleness after which the endpoint was seen to close a connection; 0 = not seen lately."""
@@ -200,6 +207,12 @@ class Steps:
         self.lookup = self.connect = self.handshake = -1
 
 
+def by_agreement(plane: Plane, endpoint: Endpoint) -> bool:
+    """HTTP/2 is offered to `endpoint`."""
+    spec = endpoint.spec
+    return spec.tls and spec.protocol == "http2" and plane.settings.enable_http2
+
+
 async def dial(
     plane: Plane, endpoint: Endpoint, steps: Steps, *, only_h1: bool = False
 ) -> BackendH1 | BackendH2 | Failure:
@@ -207,11 +220,9 @@ async def dial(
 
     Takes at most `dial_timeout` seconds, and for a TLS endpoint `tls_handshake_timeout` on top.
     """
-    spec = endpoint.spec
-    by_agreement = spec.tls and spec.protocol == "http2" and plane.settings.enable_http2 and not only_h1
-    made = _ByAgreement(plane) if by_agreement else BackendH1(plane)
+    made = BackendH1(plane) if only_h1 or not by_agreement(plane, endpoint) else _ByAgreement(plane)
     try:
-        failure = await (_dial_tls if spec.tls else _dial)(plane, endpoint, made, steps)
+        failure = await (_dial_tls if endpoint.spec.tls else _dial)(plane, endpoint, made, steps)
     except asyncio.CancelledError:
         made.abandon()  # it may have been made just then, and nobody knows it
         raise

@@ -42,6 +42,8 @@ class Failure(NamedTuple):
 
 
 CLOSED = Failure("EOF", Retry.IDEMPOTENT, False)
+CLOSED_AT_ONCE = Failure("EOF", Retry.ALWAYS, False)
+"""The connection ended before anything was sent."""
 TIMED_OUT = Failure("context deadline exceeded", Retry.NEVER, False)
 NOTHING_TO_CHOOSE = Failure("No endpoints available", Retry.NEVER, False)
 

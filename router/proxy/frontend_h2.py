@@ -315,6 +315,9 @@ class FrontendH2(H2Peer[Stream]):
             self.plane.log.warn("http2-client-sent-away", peer=self.peer.decode(), reason=reason)
             raise Violation(Code.ENHANCE_YOUR_CALM, reason)
 
+    def introduced(self) -> None:
+        """Nothing waits for a client's settings."""
+
     # -------------------------------------------------------- what the streams do
 
     def send_interim(self, stream: Stream, block: bytes) -> None:

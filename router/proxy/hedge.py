@@ -7,10 +7,10 @@ have no body are hedged, once, on another endpoint, and out of the retry budget.
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Any
 
-from router.proxy.connections import Connections, Steps, dial
+from router.proxy.connections import Connections, Steps
+from router.proxy.dialling import Place, connect
 from router.proxy.failures import IDEMPOTENT, Failure
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class Hedge:
         self.endpoint = endpoint
         self.plane: Plane = exchange.plane
         self.backend: Backend | None = None
-        self._dialling: asyncio.Task[None] | None = None
+        self._dialling: Place | None = None
         self._over = False
 
     def __getattr__(self, name: str) -> Any:
@@ -52,22 +52,19 @@ class Hedge:
         if backend is not None:
             self._send(backend)
         else:
-            self._dialling = plane.loop.create_task(self._dial())
+            self._dialling = connect(plane, endpoint, connections, self)
 
-    async def _dial(self) -> None:
-        endpoint = self.endpoint
-        outcome = await dial(self.plane, endpoint, Steps())
+    def connected(self, outcome: Backend | Failure, steps: Steps, took: int) -> None:
+        """There is a connection to the endpoint, or none."""
         self._dialling = None
         if isinstance(outcome, Failure):
             self.attempt_failed(outcome, stale=False)
-        elif not outcome.usable:
-            outcome.close()
-            self.stop()
         else:
-            connections = endpoint.connections
-            if connections is None:
-                connections = endpoint.connections = Connections()
-            self._send(connections.add(outcome))
+            self._send(outcome)
+
+    def crashed(self, error: Exception) -> None:
+        """Something in the router broke: the request ends."""
+        self.exchange.crashed(error)
 
     def _send(self, backend: Backend) -> None:
         self.backend = backend

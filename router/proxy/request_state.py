@@ -22,6 +22,7 @@ from router.proxy.meaning import Meaning
 
 if TYPE_CHECKING:
     from router.proxy.connections import Backend, Steps
+    from router.proxy.dialling import Place
     from router.proxy.frontend_h1 import FrontendH1
     from router.proxy.frontend_h2 import Stream
     from router.proxy.hedge import Hedge
@@ -146,7 +147,7 @@ class RequestState:
         self._began = 0.0
         """When the attempt began, if the pool's strategy wants to hear of its end; monotonic seconds."""
         self._counted = False
-        self._dialling: asyncio.Task[None] | None = None
+        self._dialling: Place | asyncio.Task[None] | None = None
         self._finished = False
         self._invited = False
         """We sent a 100 of our own."""

@@ -79,6 +79,9 @@ class Peer(H2Protocol[Recorded]):
     def annoyed(self, weight: float) -> None:
         self.annoyance += weight
 
+    def introduced(self) -> None:
+        pass
+
     def said(self) -> list[Frame]:
         """The frames that are to be sent, as hyperframe reads them."""
         data, self.out = memoryview(b"".join(self.out)), []

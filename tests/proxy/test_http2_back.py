@@ -22,10 +22,12 @@ MIXED: dict[str, Any] = {"listeners": ("https",), "front_tls": certs.front(), "b
 
 
 @asynccontextmanager
-async def to_h2(script: Script, *, secure: bool = False, **settings: Any) -> AsyncIterator[tuple[Bench, H2Backend]]:
+async def to_h2(
+    script: Script, *, secure: bool = False, streams: int | None = None, late: bool = False, **settings: Any
+) -> AsyncIterator[tuple[Bench, H2Backend]]:
     """A data plane with one HTTP/2 backend; `secure`: clients speak TLS too."""
     async with (
-        H2Backend(script) as backend,
+        H2Backend(script, streams=streams, late=late) as backend,
         serving(**{**(MIXED if secure else {"backend_tls": certs.back()}), **settings}) as (
             bench,
             _,
@@ -82,6 +84,101 @@ async def test_many_requests_share_one_connection() -> None:
         for client in (first, *others):
             assert (await client.response())[0] == 200
         assert len(backend.connections) == 1
+
+
+def waiting(bench: Bench) -> int:
+    """Requests that wait for a connection under way."""
+    found = [endpoint.connections for endpoint in bench.plane.table.endpoints.values()]
+    return sum(len(one.dialling._waiting) for one in found if one is not None and one.dialling is not None)
+
+
+async def asking(bench: Bench, count: int) -> list[Client]:
+    """Clients whose requests wait for one connection."""
+    clients = [await bench.client() for _ in range(count)]
+    for client in clients:
+        await client.send(request())
+    await until(lambda: waiting(bench) == count)
+    return clients
+
+
+@pytest.mark.parametrize(("streams", "connections"), [(None, 1), (100, 1), (7, 3), (1, 20)])
+async def test_first_requests_wait_for_one_connection(streams: int | None, connections: int) -> None:
+    go = asyncio.Event()
+
+    async def waits(call: Call) -> None:
+        await go.wait()
+        await says_ok(call)
+
+    async with to_h2(waits, streams=streams, late=True) as (bench, backend):
+        clients = await asking(bench, 20)
+        await backend.open()
+        await until(lambda: len(backend.calls) == 20)
+        assert len(backend.connections) == connections
+        go.set()
+        for client in clients:
+            assert (await client.response())[0] == 200
+        assert not waiting(bench)
+
+
+async def test_who_leaves_takes_the_connection_from_nobody() -> None:
+    async with to_h2(says_ok, late=True) as (bench, backend):
+        first, second, third = await asking(bench, 3)
+        first.reset()
+        await until(lambda: waiting(bench) == 2)
+        third.reset()
+        await until(lambda: waiting(bench) == 1)
+        await backend.open()
+        assert (await second.response())[0] == 200
+        assert (len(backend.connections), len(backend.calls)) == (1, 1)
+
+
+async def test_when_all_have_left_nobody_waits_for_the_dial() -> None:
+    async with to_h2(says_ok, late=True) as (bench, backend):
+        for client in await asking(bench, 2):
+            client.reset()
+        await until(lambda: not bench.plane.frontends)
+        assert not waiting(bench)
+        await backend.open()
+        assert (await (await bench.client()).get())[0] == 200
+        await until(lambda: len(backend.connections) == 1)
+
+
+async def test_a_dial_that_fails_fails_for_all_who_wait() -> None:
+    dials = []
+
+    async def script(client: Client) -> None:
+        dials.append(client)
+        await client.send(b"HTTP/1.1 400 this is no TLS\r\n\r\n")
+
+    backend = Backend(script)
+    await backend.start()
+    async with serving(backend_tls=certs.back()) as (bench, _):
+        bench.route("app.test", backend.port, tls=True, protocol="http2", server_cert_domain_san="instance-1")
+        clients = await asking(bench, 5)
+        for client in clients:
+            status, head, _ = await client.response()
+            assert status == 525
+            assert b"tls: first record does not look like a TLS handshake" in head
+        assert len(dials) == 1
+    await backend.stop()
+
+
+async def test_a_connection_that_ends_before_the_settings_came() -> None:
+    async def script(client: Client) -> None:
+        client.writer.close()
+
+    server = certs.server(certs.issued("instance-1"))
+    server.set_alpn_protocols(["h2"])
+    backend = Backend(script, server)
+    await backend.start()
+    async with serving(backend_tls=certs.back()) as (bench, _):
+        bench.route("app.test", backend.port, tls=True, protocol="http2", server_cert_domain_san="instance-1")
+        for client in await asking(bench, 5):
+            status, head, _ = await client.response()
+            assert status == 502
+            assert b"endpoint_failure (EOF)" in head
+        assert not waiting(bench)
+    await backend.stop()
 
 
 @pytest.mark.parametrize("chunked", [False, True])
@@ -380,6 +477,32 @@ async def test_a_backend_that_agrees_to_http1_only() -> None:
         for _ in range(2):
             assert (await client.get())[0] == 200
         assert len(backend.connections) == 1
+        await backend.stop()
+
+
+async def test_a_backend_that_agrees_to_http1_only_gets_a_connection_for_each_who_waits() -> None:
+    go = asyncio.Event()
+
+    async def script(client: Client) -> None:
+        await client.head()
+        await go.wait()
+        await client.send(OK)
+
+    server = certs.server(certs.issued("instance-1"))
+    server.set_alpn_protocols(["http/1.1"])
+    backend = Backend(script, server)
+    await backend.start()
+    async with serving(backend_tls=certs.back()) as (bench, _):
+        bench.route("app.test", backend.port, tls=True, protocol="http2", server_cert_domain_san="instance-1")
+        clients = await asking(bench, 5)
+        await until(lambda: len(backend.connections) == 5)
+        clients.append(await bench.client())
+        await clients[-1].send(request())
+        await until(lambda: len(backend.connections) == 6)
+        assert not waiting(bench)
+        go.set()
+        for client in clients:
+            assert (await client.response())[0] == 200
         await backend.stop()
 
 

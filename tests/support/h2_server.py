@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from collections.abc import Awaitable, Callable
 
@@ -18,6 +19,7 @@ from h2.events import (
     TrailersReceived,
     WindowUpdated,
 )
+from h2.settings import SettingCodes, Settings
 
 from tests.support import certs
 
@@ -85,6 +87,9 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport
         self.server.connections.append(self)
+        if self.server.streams is not None:
+            most = {SettingCodes.MAX_CONCURRENT_STREAMS: self.server.streams}
+            self.conn.local_settings = Settings(client=False, initial_values=most)
         self.conn.initiate_connection()
         self.flush()
 
@@ -124,27 +129,39 @@ class Connection(asyncio.Protocol):
 
 
 class H2Backend:
-    """A server for one registered endpoint; `alpn` is what it agrees to."""
+    """A server for one registered endpoint; `alpn` is what it agrees to, `streams` how many requests it takes at once.
 
-    def __init__(self, script: Script, alpn: tuple[str, ...] = ("h2",)) -> None:
+    With `late` it accepts nobody before `open`: connections are made, and nothing is said.
+    """
+
+    def __init__(
+        self, script: Script, alpn: tuple[str, ...] = ("h2",), *, streams: int | None = None, late: bool = False
+    ) -> None:
         self.script = script
+        self.streams = streams
         self.calls: list[Call] = []
         self.connections: list[Connection] = []
         self._alpn = list(alpn)
+        self._late = late
+        self._socket = socket.create_server(("127.0.0.1", 0), backlog=100)
         self._server: asyncio.AbstractServer | None = None
-        self.port = 0
+        self.port: int = self._socket.getsockname()[1]
 
     async def __aenter__(self) -> H2Backend:
-        context: ssl.SSLContext = certs.server(certs.issued("instance-1"))
-        context.set_alpn_protocols(self._alpn)
-        self._server = await asyncio.get_running_loop().create_server(
-            lambda: Connection(self), "127.0.0.1", 0, ssl=context
-        )
-        self.port = self._server.sockets[0].getsockname()[1]
+        if not self._late:
+            await self.open()
         return self
 
+    async def open(self) -> None:
+        """Accept who waits, and who comes."""
+        context: ssl.SSLContext = certs.server(certs.issued("instance-1"))
+        context.set_alpn_protocols(self._alpn)
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(lambda: Connection(self), sock=self._socket, ssl=context)
+
     async def __aexit__(self, *_: object) -> None:
-        assert self._server is not None
-        self._server.close()
+        if self._server is not None:
+            self._server.close()
+        self._socket.close()
         for connection in self.connections:
             connection.transport.abort()  # type: ignore[attr-defined]
