@@ -53,12 +53,10 @@ def ask(target: Target, path: str) -> Any:
         with opener.open(request, timeout=TIMEOUT) as response:
             return json.loads(response.read())
     except urllib.error.HTTPError as error:
-        raise AskError(_refusal(access.url, error)) from error
+        raise AskError(_refusal(access, error)) from error
     except OSError as error:
-        reason = getattr(error, "reason", error)
-        raise AskError(
-            f"the router does not answer at {access.url} ({reason}); was it killed? Start it again"
-        ) from error
+        doubt = "is it the status port of a router?" if target.url else "was it killed? Start it again"
+        raise AskError(f"the router does not answer at {access.url} ({why(error)}); {doubt}") from error
     except (ValueError, HTTPException) as error:
         raise AskError(f"{access.url} does not answer as a router; is it another program?") from error
 
@@ -115,11 +113,23 @@ def running_access(config_path: str | None) -> StatusAccess:
     return access
 
 
-def _refusal(url: str, error: urllib.error.HTTPError) -> str:
+def why(error: OSError) -> str:
+    """Why there is no answer, in the system's words."""
+    from router.control.errors import reason
+
+    cause = getattr(error, "reason", error)  # urllib hides it in an error of its own
+    return reason(cause) if isinstance(cause, BaseException) else str(cause)
+
+
+def _refusal(access: Access, error: urllib.error.HTTPError) -> str:
     try:
         return str(json.loads(error.read())["error"])
     except (ValueError, KeyError, TypeError):
         pass
     if error.code == 401:
-        return f"{url} does not let us in: give status.user and status.pass as --url http://USER:PASSWORD@HOST:PORT"
-    return f"{url} refused with status {error.code}; is it another program, or an older router?"
+        wrong = "user or password is wrong" if access.user or access.password else "it wants user and password"
+        return (
+            f"{access.url} does not let us in, {wrong}: "
+            "give status.user and status.pass as --url http://USER:PASSWORD@HOST:PORT"
+        )
+    return f"{access.url} refused with status {error.code}; is it another program, or an older router?"

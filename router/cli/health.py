@@ -13,7 +13,7 @@ import urllib.request
 from http.client import HTTPException
 from typing import NamedTuple
 
-from router.cli.ask import AskError, Target, given_access, running_access
+from router.cli.ask import AskError, Target, given_access, running_access, why
 
 TIMEOUT = 2.0
 """Seconds for the router to answer."""
@@ -59,6 +59,6 @@ def _ask(target: Target, path: str) -> Found:
         reason = error.read(1000).decode("utf-8", "replace").strip()
         return Found(False, error.code, reason or f"{url}{path} answers with status {error.code}")
     except OSError as error:
-        raise AskError(f"the router does not answer at {url} ({getattr(error, 'reason', error)})") from error
+        raise AskError(f"the router does not answer at {url} ({why(error)})") from error
     except (ValueError, HTTPException) as error:
         raise AskError(f"{url} does not answer as a router ({error!r}); is it another program?") from error

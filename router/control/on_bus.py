@@ -86,7 +86,12 @@ class OnBus:
             async with asyncio.timeout(delay):
                 await self._up.wait()
         except TimeoutError:
-            self._control.log.warn("serving-without-nats", servers=self.bus.servers, error=self.bus.last_error)
+            self._control.log.warn(
+                "serving-without-nats",
+                servers=self.bus.servers,
+                error=self.bus.last_error,
+                remedy="it is tried for ever; see `nats.hosts` if that is not where it is",
+            )
             return False
         if not await self._sharing.fetched():
             await asyncio.sleep(delay)

@@ -29,6 +29,7 @@ from nats.errors import TimeoutError as NatsTimeout
 from router.config.kinds import split_address
 from router.control.bus.client import BusSettings, connect_options
 from router.control.bus.visit import visitor
+from router.control.errors import reason
 from router.front.plan import Address
 
 WHO = "router.fleet.who"
@@ -170,7 +171,7 @@ async def inquiry(
     errors: list[str] = []
 
     async def failed(error: Exception) -> None:
-        text = str(error) or type(error).__name__
+        text = reason(error)
         if lasting and errors[-1:] != [text]:
             say(f"NATS at {servers}: {text}; trying again")
         errors[:] = [text]
@@ -193,8 +194,8 @@ async def inquiry(
                 reconnected_cb=reconnected,
             )
     except (NatsError, OSError, TimeoutError, ValueError) as error:
-        reason = errors[-1] if errors else str(error) or "no answer"
-        raise BusError(f"NATS at {servers} can't be reached: {reason}; name another with --nats or -c") from error
+        why = errors[-1] if errors else reason(error)
+        raise BusError(f"NATS at {servers} can't be reached: {why}; name another with --nats or -c") from error
     try:
         asking = Inquiry(client)
         await asking.listen()

@@ -21,6 +21,7 @@ from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
 from router.control.bus.connection import Connection
+from router.control.errors import reason
 from router.observe.log import Limiter, Log
 from router.registrar.address import AddressError, check_address, is_here, own_address
 from router.registrar.config import NatsTls, RegistrarConfig, Route
@@ -203,10 +204,10 @@ class Registrar:
 
     async def _announce(self, registered: _Registered) -> None:
         route, check = registered.route, registered.route.health_check
-        reason = "" if check is None else await unhealthy(check, check.timeout or route.registration_interval / 2)
-        if reason:
+        why = "" if check is None else await unhealthy(check, check.timeout or route.registration_interval / 2)
+        if why:
             if registered.healthy is not False:
-                self._log.error("route-unhealthy", name=route.name, check=check and check.name, reason=reason)
+                self._log.error("route-unhealthy", name=route.name, check=check and check.name, reason=why)
                 registered.unregistered = 0
             registered.healthy = False
             if registered.unregistered >= self._config.unregistration_message_limit:
@@ -215,7 +216,7 @@ class Registrar:
         elif registered.healthy is not True:
             registered.healthy = True
             self._log.info("route-registered", name=route.name, uris=route.uris, host=registered.host)
-        await self._publish("router.unregister" if reason else "router.register", registered.payload)
+        await self._publish("router.unregister" if why else "router.register", registered.payload)
 
     async def _publish(self, subject: str, payload: bytes) -> None:
         if self._client.is_connected:  # else nats-py would keep it, and send what is no longer true
@@ -229,7 +230,7 @@ class Registrar:
             route.wake.set()
 
     async def _failed(self, error: Exception) -> None:
-        self._error = str(error) or type(error).__name__
+        self._error = reason(error)
         if not self._client.is_connected and self._trying.allow("trying") is not None:
             servers = [server.host for server in self._config.message_bus_servers]
             self._log.error("nats-connection-failed", servers=servers, error=self._error, remedy="it is tried again")

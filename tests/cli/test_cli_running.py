@@ -147,7 +147,7 @@ async def test_register_unregister_and_history(tmp_path: Path) -> None:
         (("register", "h:1", "http://a"), "http://a: expected a host or host/path"),
         (("register", "h:1", "a.test", "--tag", "x"), "--tag x: expected NAME=VALUE"),
         (("register", "127.0.0.1:1", "a.test", "--nats", "10.9.9.9:4222"), "set `allow_loopback: true`"),
-        (("register", "h:1", "a.test", "--nats", "127.0.0.1:1"), "NATS at 127.0.0.1:1 can't be reached: "),
+        (("register", "h:1", "a.test", "--nats", "127.0.0.1:1"), "can't be reached: Connection refused; name another"),
     ],
 )
 async def test_what_cannot_be_registered(arguments: tuple[str, ...], message: str) -> None:
@@ -178,10 +178,14 @@ async def test_who_is_not_let_in_and_who_is_not_there(tmp_path: Path) -> None:
     async with router(tmp_path) as control:
         told = await run("history", "a", "--url", f"http://me:wrong@127.0.0.1:{control.routes_port}")
         assert told.exit_code == 1
-        assert "does not let us in: give status.user and status.pass" in told.stderr
+        assert "does not let us in, user or password is wrong: give status.user and status.pass" in told.stderr
+        told = await run("history", "a", "--url", f"http://127.0.0.1:{control.routes_port}")
+        assert "does not let us in, it wants user and password: give status.user and status.pass" in told.stderr
     for command in (("doctor",), ("explain", "a.test"), ("history", "a.test"), ("routes",)):
         told = await run(*command, "-c", str(tmp_path / "router.yml"))
         assert told.exit_code == 1
         assert "no router runs on port 0" in told.stderr
+    told = await run("doctor", "--url", "http://127.0.0.1:1")
+    assert "(Connection refused); is it the status port of a router?" in told.stderr
     told = await run("doctor", "--url", "ftp://x")
     assert "--url: expected http://USER:PASSWORD@HOST:PORT" in told.stderr

@@ -31,6 +31,7 @@ from router.control.bus.identity import Identity
 from router.control.bus.inbox import Inbox
 from router.control.bus.registrations import Malformed, Registration, read
 from router.control.bus.repeats import Repeats
+from router.control.errors import reason
 from router.observe.log import Limiter, Log
 
 PENDING_MESSAGES = 100_000
@@ -283,7 +284,7 @@ class Bus:
             if (held := self._trying_log.allow("slow")) is not None:
                 self._log.error("nats-slow-consumer", subject=error.subject, suppressed=held)
             return
-        self.last_error = str(error) or type(error).__name__
+        self.last_error = reason(error)
         if not self.connected and self._trying_log.allow("trying") is not None:
             self._log.error(
                 "nats-connection-still-disconnected",

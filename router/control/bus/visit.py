@@ -9,6 +9,7 @@ from nats.errors import Error as NatsError
 
 from router.control.bus.client import BusSettings, connect_options
 from router.control.bus.connection import Connection
+from router.control.errors import reason
 
 CONNECT = 5.0
 """Seconds in which one of the servers must let us in."""
@@ -32,7 +33,7 @@ async def visit(settings: BusSettings, name: str, on_error: Callable[[str], None
     client = visitor(settings)
 
     async def failed(error: Exception) -> None:
-        errors.append(str(error) or type(error).__name__)
+        errors.append(reason(error))
         on_error(errors[-1])
 
     try:
@@ -49,6 +50,6 @@ async def visit(settings: BusSettings, name: str, on_error: Callable[[str], None
     except (NatsError, OSError, TimeoutError, ValueError) as error:
         # Not closed: after a TLS handshake that failed nats-py would wait for a farewell for ever.
         servers = ", ".join(f"{host}:{port}" for host, port in settings.servers)
-        reason = "; ".join(dict.fromkeys(errors)) or str(error) or "no answer"
-        raise Unreachable(f"NATS at {servers} can't be reached: {reason}; name another with --nats or -c") from error
+        why = "; ".join(dict.fromkeys(errors)) or reason(error)
+        raise Unreachable(f"NATS at {servers} can't be reached: {why}; name another with --nats or -c") from error
     return client

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import zlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -17,6 +18,7 @@ from router.control.bus import client as client_module
 from router.control.bus.client import Bus, BusSettings
 from router.control.bus.embedded import EmbeddedNats
 from router.control.bus.identity import Identity, local_ip
+from router.control.errors import reason
 from tests.support.workers import EventLog
 
 TIMEOUT = 10.0
@@ -147,13 +149,33 @@ async def test_malformed_messages_are_counted_and_logged_once_a_kind(server: Emb
         assert logged[3]["error"] == "Unable to validate message. route_service_url must be https"
 
 
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (ConnectionRefusedError(111, "Connect call failed ('127.0.0.1', 1)"), "Connection refused"),
+        (
+            OSError(
+                "Multiple exceptions: [Errno 111] Connect call failed ('::1', 1, 0, 0),"
+                " [Errno 111] Connect call failed ('127.0.0.1', 1)"
+            ),
+            "Connection refused",
+        ),
+        (socket.gaierror(-2, "Name or service not known"), "Name or service not known"),
+        (TimeoutError(), "no answer in time"),
+        (ValueError("nats: no servers"), "nats: no servers"),
+    ],
+)
+def test_why_a_connection_failed_is_told_in_the_system_s_words(error: Exception, said: str) -> None:
+    assert reason(error) == said
+
+
 async def test_a_server_that_comes_late_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client_module, "RECONNECT_WAIT", 0.05)
     server = EmbeddedNats()
     async with house(server, connected=False) as h:
         tried = await h.log.wait_for("nats-connection-still-disconnected")
         assert tried["servers"] == server.url
-        assert "Connect call failed" in tried["error"]
+        assert tried["error"] == "Connection refused"
         await server.start()
         try:
             await h.until(lambda: h.changes == [True])
