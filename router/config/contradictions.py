@@ -33,6 +33,13 @@ def contradictions(config: RouterConfig) -> Iterator[tuple[tuple[str, ...], str,
     names = [route.name for route in config.routes if route.name]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         yield ("routes",), f"several routes have the name {twice[0]}", "give each route a name of its own, or none"
+    bound = [route for route in config.routes if route.route_service_url]
+    if bound and not config.route_services_secret.get_secret_value():
+        yield (
+            ("routes", "route_services_secret"),
+            f"{bound[0].uris[0]} has a `route_service_url`, and without a secret all its requests would be refused",
+            "give `route_services_secret`, the same on every router, or take the URL away",
+        )
     yield from tls_problems(config)
     if config.nats is not None:
         yield from nats_problems(config.nats)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from typing import Annotated, Self
+from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -25,12 +26,21 @@ from router.config.section import Section
 
 _LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 _URI = re.compile(rf"(?:\*\.)?{_LABEL}(?:\.{_LABEL})*(?:/[^\s?#*]*)?", re.ASCII | re.IGNORECASE)
+_SERVICE = re.compile(r"https://[\x21-\x7e]+", re.IGNORECASE)
 
 
 def _uri(text: str) -> str:
     if not _URI.fullmatch(text):
         raise ValueError
     return text
+
+
+def _service(url: str) -> str:
+    if url:
+        parts = urlsplit(url)
+        if not _SERVICE.fullmatch(url) or not parts.hostname or parts.port == 0:
+            raise ValueError
+    return url
 
 
 def _seconds(value: object) -> object:
@@ -60,6 +70,9 @@ Seconds = Annotated[
     Kind("a duration such as 30s, or a number of seconds"),
 ]
 """As in a registration, a number is seconds."""
+ServiceUrl = Annotated[
+    str, AfterValidator(_service), Kind("an https URL such as `https://auth.example.com/check`, or nothing", text=True)
+]
 RouteName = Annotated[
     str,
     StringConstraints(pattern=r"^[A-Za-z0-9._-]{0,128}$"),
@@ -143,6 +156,8 @@ class StaticRoute(Section):
     """Hosts, or hosts with a path, `*.` for all below a domain."""
     endpoints: Endpoints
     """The backends."""
+    route_service_url: ServiceUrl = ""
+    """The route service that requests pass first; it needs `route_services_secret`. See docs/route-services.md."""
     options: RouteOptions = RouteOptions()
 
 

@@ -15,7 +15,7 @@ from router.config.nkey import NkeyError, check_credentials, check_seed
 from router.config.other_file import load_file
 from router.config.problems import Notice
 from router.config.section import Section
-from router.config.static import Protocol, RouteOptions, Tags, Uris
+from router.config.static import Protocol, RouteOptions, ServiceUrl, Tags, Uris
 
 SHORTEST = 0.01
 """Seconds: no interval is shorter."""
@@ -116,7 +116,7 @@ class Route(Section):
     """Hosts, or hosts with a path."""
     tags: Tags | None = None
     """For metrics and logs of routers."""
-    route_service_url: Text = ""
+    route_service_url: ServiceUrl = ""
     """https URL that requests are sent through."""
     server_cert_domain_san: Text = ""
     """Name that the backend's certificate carries."""
@@ -130,13 +130,6 @@ class Route(Section):
     def _is_http(cls, text: str) -> str:
         if text in ("tcp", "sni"):
             raise ValueError("`http`; this program registers no TCP routes")
-        return text
-
-    @field_validator("route_service_url")
-    @classmethod
-    def _is_https(cls, text: str) -> str:
-        if text and not text.startswith("https://"):
-            raise ValueError("a URL with https://")
         return text
 
     @model_validator(mode="after")

@@ -10,6 +10,7 @@ import pytest
 
 from router.control.app import Control
 from tests.support.router import ME, router
+from tests.support.wire import Client
 from tests.support.workers import backend, get
 
 
@@ -73,6 +74,28 @@ async def test_put_get_delete_with_versions(tmp_path: Path) -> None:
         assert (await api("PUT", "b", route(port), If_Match="*"))[0] == 412
 
 
+async def test_a_route_with_a_route_service_and_an_http2_backend(tmp_path: Path) -> None:
+    body = route(1, route_service_url="https://localhost:1/x")
+    body["endpoints"] = [{"host": "127.0.0.1", "tls_port": 2, "protocol": "http2"}]
+    async with router(tmp_path, route_services_secret="secret") as control, aiohttp.ClientSession() as session:
+        api = Api(session, control)
+        status, made, _ = await api("PUT", "a", body)
+        assert (status, made["route_service_url"]) == (201, "https://localhost:1/x")
+        ((_, (spec,)),) = control.registry.routes()
+        assert (spec.route_service_url, spec.protocol, spec.tls) == ("https://localhost:1/x", "http2", True)
+        assert (await get(control.port, "api.test"))[0] == 502  # the service's, which nobody answers for
+
+
+async def test_nothing_goes_around_a_route_service_without_a_secret(tmp_path: Path) -> None:
+    async with backend() as port, router(tmp_path) as control, aiohttp.ClientSession() as session:
+        await Api(session, control)("PUT", "a", route(port, route_service_url="https://service.test/"))
+        client = await Client.to(control.port)
+        status, head, _ = await client.get("api.test")
+        assert status == 502
+        assert b"X-Cf-RouterError: route_service_unsupported" in head
+        client.close()
+
+
 async def test_a_restart_keeps_routes_of_the_api(tmp_path: Path) -> None:
     async with backend() as port:
         async with router(tmp_path) as control, aiohttp.ClientSession() as session:
@@ -119,6 +142,13 @@ async def test_routes_of_the_file_are_changed_in_the_file(tmp_path: Path) -> Non
             422,
             {"options.loadbalancing": '"fair" given, expected one of'},
         ),
+        (
+            route(1, route_service_url="http://service.test/"),
+            422,
+            {"route_service_url": '"http://service.test/" given, expected an https URL such as'},
+        ),
+        (route(1, route_service_url="https:///x"), 422, {"route_service_url": '"https:///x" given, expected'}),
+        (route(1, route_service_url="https://x:99999/"), 422, {"route_service_url": '"https://x:99999/" given, exp'}),
         (route(1, name="other"), 422, {"name": "it is other here and a in the URL; leave it out"}),
     ],
 )

@@ -159,6 +159,13 @@ PROBLEMS: list[tuple[str, list[str]]] = [
         ],
     ),
     (
+        "routes: [{uris: [a.test], endpoints: [{host: h, port: 1}], route_service_url: 'https://s/'}]",
+        [
+            "router.yml:1:9: routes: a.test has a `route_service_url`, and without a secret all its requests would be "
+            "refused (give `route_services_secret`, the same on every router, or take the URL away)"
+        ],
+    ),
+    (
         "status: {enable_nontls_health_checks: false}",
         [
             "router.yml:1:39: status.enable_nontls_health_checks: false would leave no health endpoint "
