@@ -15,28 +15,23 @@ from typing import Annotated
 
 import typer
 
+from router.cli.bus import BusTarget
 from router.cli.options import (
     Backend,
     ConfigFile,
-    Creds,
     HostArgument,
     HostOption,
     Inet,
     Json,
-    NatsServer,
-    Nkey,
     Port,
-    TlsCa,
-    TlsCert,
-    TlsKey,
     Uris,
     Url,
-    bus_target,
+    with_bus,
 )
 
 app = typer.Typer(
     help="The front door for deployed apps: an HTTP reverse proxy that learns its routes from NATS.",
-    epilog="`router -c FILE` alone is `router run -c FILE`.",
+    epilog="`router -c FILE` alone is `router run -c FILE`. New here? Try `router demo`.",
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
@@ -136,13 +131,15 @@ def routes(config: ConfigFile = None, host: HostOption = None, url: Url = None, 
 def explain(
     address: Annotated[str, typer.Argument(metavar="URL", help="What is asked for: http://HOST/PATH.")],
     config: ConfigFile = None,
-    header: Annotated[list[str] | None, typer.Option("--header", "-H", help="`Name: value`, many times.")] = None,
-    method: Annotated[str, typer.Option("--method", "-X", help="Method of the request.")] = "GET",
-    client: Annotated[str, typer.Option(help="IP address it comes from.")] = "192.0.2.1",
+    header: Annotated[
+        list[str] | None, typer.Option("--header", "-H", metavar="HEADER", help="`Name: value`, many times.")
+    ] = None,
+    method: Annotated[str, typer.Option("--method", "-X", metavar="METHOD", help="Method of the request.")] = "GET",
+    client: Annotated[str, typer.Option(metavar="ADDRESS", help="IP address it comes from.")] = "192.0.2.1",
     url: Url = None,
     json: Json = False,
 ) -> None:
-    """Explain what the running router would do with a request: route, backends, headers."""
+    """Explain what the running router would do with a request. Shown are route, backends and headers."""
     from router.cli.ask import Target
     from router.cli.explain import explain
 
@@ -151,7 +148,7 @@ def explain(
 
 @app.command()
 def history(host: HostArgument, config: ConfigFile = None, url: Url = None, json: Json = False) -> None:
-    """Show what happened to the routes of a host: registered, changed, pruned, and why."""
+    """Show what happened to the routes of a host, and why."""
     from router.cli.ask import Target
     from router.cli.history import history
 
@@ -182,25 +179,22 @@ def health(
 
 
 @app.command()
+@with_bus
 def register(
     backend: Backend,
     uris: Uris,
-    config: ConfigFile = None,
-    nats: NatsServer = None,
-    creds: Creds = "",
-    nkey: Nkey = "",
-    tlsca: TlsCa = "",
-    tlscert: TlsCert = "",
-    tlskey: TlsKey = "",
+    bus: BusTarget,
     tls: Annotated[bool, typer.Option("--tls", help="The port speaks TLS.")] = False,
-    app_id: Annotated[str, typer.Option("--app", help="Id of the app.")] = "",
-    instance: Annotated[str, typer.Option(help="Id of the instance.")] = "",
-    index: Annotated[str, typer.Option(help="Number of the instance.")] = "",
-    zone: Annotated[str, typer.Option(help="Availability zone.")] = "",
-    san: Annotated[str, typer.Option(help="Name that its certificate carries.")] = "",
-    tag: Annotated[list[str] | None, typer.Option(help="NAME=VALUE, many times.")] = None,
-    option: Annotated[list[str] | None, typer.Option(help="NAME=VALUE of the route, many times.")] = None,
-    allow_loopback: Annotated[bool, typer.Option(help="Announce a loopback address to a bus elsewhere.")] = False,
+    app_id: Annotated[str, typer.Option("--app", metavar="ID", help="Id of the app.")] = "",
+    instance: Annotated[str, typer.Option(metavar="ID", help="Id of the instance.")] = "",
+    index: Annotated[str, typer.Option(metavar="NUMBER", help="Number of the instance.")] = "",
+    zone: Annotated[str, typer.Option(metavar="ZONE", help="Availability zone.")] = "",
+    san: Annotated[str, typer.Option(metavar="NAME", help="Name that its certificate carries.")] = "",
+    tag: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="A tag, many times.")] = None,
+    option: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="Of the route, many times.")] = None,
+    allow_loopback: Annotated[
+        bool, typer.Option("--allow-loopback", help="Announce a loopback address to a bus elsewhere.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Register a backend once, by a message on the bus. To keep it registered: `router registrar`."""
@@ -213,30 +207,23 @@ def register(
         "availability_zone": zone,
         "server_cert_domain_san": san,
     }
-    target = bus_target(config, nats, creds, nkey, tlsca, tlscert, tlskey)
     told = Told(backend, uris, tls, about, tag or [], option or [])
-    raise typer.Exit(register("register", target, told, allow_loopback, json))
+    raise typer.Exit(register("register", bus, told, allow_loopback, json))
 
 
 @app.command()
+@with_bus
 def unregister(
     backend: Backend,
     uris: Uris,
-    config: ConfigFile = None,
-    nats: NatsServer = None,
-    creds: Creds = "",
-    nkey: Nkey = "",
-    tlsca: TlsCa = "",
-    tlscert: TlsCert = "",
-    tlskey: TlsKey = "",
+    bus: BusTarget,
     tls: Annotated[bool, typer.Option("--tls", help="The port speaks TLS.")] = False,
     json: Json = False,
 ) -> None:
     """Unregister a backend, by a message on the bus."""
     from router.cli.register import Told, register
 
-    target = bus_target(config, nats, creds, nkey, tlsca, tlscert, tlskey)
-    raise typer.Exit(register("unregister", target, Told(backend, uris, tls), True, json))
+    raise typer.Exit(register("unregister", bus, Told(backend, uris, tls), True, json))
 
 
 @app.command()
@@ -245,7 +232,7 @@ def registrar(
     check: Annotated[bool, typer.Option("--check", help="Only check the file and show what would be sent.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Write findings in the file as JSON.")] = False,
 ) -> None:
-    """Keep the routes of a file registered on the bus while their backends are healthy."""
+    """Keep the routes of a file registered while they are healthy."""
     from router.cli.registrar import registrar
 
     raise typer.Exit(registrar(config, check, json))
@@ -255,9 +242,11 @@ def registrar(
 def top(
     config: ConfigFile = None,
     url: Url = None,
-    app: Annotated[str | None, typer.Option(help="One app: its endpoints and failures.")] = None,
-    sort: Annotated[str, typer.Option(help="app, rate, errors, p50, p99, instances or in_flight.")] = "rate",
-    filter: Annotated[str, typer.Option(help="Part of the app's name or of one of its routes.")] = "",
+    app: Annotated[str | None, typer.Option(metavar="APP", help="One app: its endpoints and failures.")] = None,
+    sort: Annotated[
+        str, typer.Option(metavar="COLUMN", help="app, rate, errors, p50, p99, instances or in_flight.")
+    ] = "rate",
+    filter: Annotated[str, typer.Option(metavar="TEXT", help="Part of the app's name or of one of its routes.")] = "",
     once: Annotated[bool, typer.Option("--once", help="Show it once and end.")] = False,
     json: Json = False,
 ) -> None:
@@ -272,10 +261,10 @@ def top(
 def failures(
     config: ConfigFile = None,
     url: Url = None,
-    request_id: Annotated[str, typer.Option(help="The X-Vcap-Request-Id of one request.")] = "",
-    app: Annotated[str, typer.Option(help="Of this app.")] = "",
-    filter: Annotated[str, typer.Option(help="Part of the URL, the error or the backend.")] = "",
-    limit: Annotated[int, typer.Option(min=1, max=500, help="How many at most.")] = 20,
+    request_id: Annotated[str, typer.Option(metavar="ID", help="The X-Vcap-Request-Id of one request.")] = "",
+    app: Annotated[str, typer.Option(metavar="APP", help="Of this app.")] = "",
+    filter: Annotated[str, typer.Option(metavar="TEXT", help="Part of the URL, the error or the backend.")] = "",
+    limit: Annotated[int, typer.Option(metavar="NUMBER", min=1, max=500, help="How many at most.")] = 20,
     json: Json = False,
 ) -> None:
     """Show requests that failed lately, and why."""
@@ -286,38 +275,31 @@ def failures(
 
 
 @app.command()
+@with_bus
 def fleet(
-    config: ConfigFile = None,
-    nats: NatsServer = None,
-    creds: Creds = "",
-    nkey: Nkey = "",
-    tlsca: TlsCa = "",
-    tlscert: TlsCert = "",
-    tlskey: TlsKey = "",
+    bus: BusTarget,
     json: Json = False,
 ) -> None:
     """Show all routers on the bus, and where their tables differ."""
     from router.cli.fleet import fleet
 
-    raise typer.Exit(fleet(bus_target(config, nats, creds, nkey, tlsca, tlscert, tlskey), json))
+    raise typer.Exit(fleet(bus, json))
 
 
 @app.command()
+@with_bus
 def front(
     kind: Annotated[Front, typer.Argument(help="The program before the routers.", show_default=False)],
-    config: ConfigFile = None,
-    nats: NatsServer = None,
-    creds: Creds = "",
-    nkey: Nkey = "",
-    tlsca: TlsCa = "",
-    tlscert: TlsCert = "",
-    tlskey: TlsKey = "",
+    bus: BusTarget,
     router: Annotated[
         list[str] | None,
         typer.Option("--router", metavar="HOST:PORT", help="A router, many times; instead of those on the bus."),
     ] = None,
     port: Annotated[
-        int, typer.Option(metavar="PORT", help="HTTP port of all routers, for those that don't announce it.")
+        int,
+        typer.Option(
+            metavar="PORT", show_default=False, help="HTTP port of all routers, for those that don't announce it."
+        ),
     ] = 0,
     listen: Annotated[
         str, typer.Option(metavar="[HOST:]PORT", help="Where the front listens; 80, with --cert 443.")
@@ -331,7 +313,10 @@ def front(
     accept_proxy: Annotated[bool, typer.Option("--accept-proxy", help="Those send PROXY headers.")] = False,
     send_proxy: Annotated[bool, typer.Option("--send-proxy", help="Send PROXY headers to routers (haproxy).")] = False,
     health_port: Annotated[
-        int, typer.Option(metavar="PORT", help="Ask for /health on this port (haproxy); else the HTTP port.")
+        int,
+        typer.Option(
+            metavar="PORT", show_default=False, help="Ask for /health on this port (haproxy); else the HTTP port."
+        ),
     ] = 0,
     router_ca: Annotated[
         str, typer.Option(metavar="FILE", help="Speak TLS to routers; authorities of their certificates.")
@@ -350,7 +335,7 @@ def front(
     ] = "",
     json: Json = False,
 ) -> None:
-    """Write the configuration of an nginx or HAProxy before the routers that are alive."""
+    """Write the configuration of an nginx or HAProxy in front. It has the routers that are alive."""
     from router.cli.front import Given, front
 
     if watch and (router or not output):
@@ -361,7 +346,7 @@ def front(
         raise typer.BadParameter("--json goes to standard output: leave out --output")
     given = Given(
         kind=kind.value,
-        bus=bus_target(config, nats, creds, nkey, tlsca, tlscert, tlskey),
+        bus=bus,
         routers=router or [],
         port=port,
         listen=listen or ("443" if cert else "80"),
@@ -385,11 +370,11 @@ def front(
 
 @app.command()
 def demo(
-    port: Annotated[int, typer.Option(help="HTTP port.")] = 8081,
-    status_port: Annotated[int, typer.Option(help="Port of health and status.")] = 8080,
-    nats_port: Annotated[int, typer.Option(help="Port of the NATS server it starts.")] = 4222,
+    port: Annotated[int, typer.Option(metavar="PORT", help="HTTP port.")] = 8081,
+    status_port: Annotated[int, typer.Option(metavar="PORT", help="Port of health and status.")] = 8080,
+    nats_port: Annotated[int, typer.Option(metavar="PORT", help="Port of the NATS server it starts.")] = 4222,
 ) -> None:
-    """Run a router with a bus and backends of its own."""
+    """Run a router with a bus and sample apps of its own."""
     from router.cli.demo import demo
 
     raise typer.Exit(demo(port, status_port, nats_port))
@@ -400,7 +385,7 @@ def drain(
     config: ConfigFile = None,
     wait: Annotated[bool, typer.Option("--wait", help="Return when the router has ended.")] = False,
 ) -> None:
-    """Have the running router fail its health checks, finish what it has begun, and end."""
+    """Have the running router finish what it has begun, and end. It fails its health checks first."""
     from router.cli.orders import order
 
     raise typer.Exit(order("drain", config, wait))
@@ -408,7 +393,7 @@ def drain(
 
 @app.command()
 def reload(config: ConfigFile = None) -> None:
-    """Have the running router read its configuration again, and reopen its logs."""
+    """Have the running router read its configuration again. It reopens its logs, too."""
     from router.cli.orders import order
 
     raise typer.Exit(order("reload", config))
@@ -416,7 +401,7 @@ def reload(config: ConfigFile = None) -> None:
 
 @app.command()
 def upgrade(config: ConfigFile = None) -> None:
-    """Have the running router go on as the program that is installed now, without a lost request."""
+    """Have the running router go on as the installed program. No request is lost."""
     from router.cli.orders import order
 
     raise typer.Exit(order("upgrade", config))
@@ -425,26 +410,30 @@ def upgrade(config: ConfigFile = None) -> None:
 @app.command()
 def simulate(
     strategy: Annotated[list[str] | None, typer.Option(metavar="NAME", help="May be repeated; else all.")] = None,
-    endpoints: Annotated[int, typer.Option(min=1, max=10_000, help="Backends.")] = 10,
-    slow: Annotated[int, typer.Option(min=0, help="How many of them are slow.")] = 1,
-    slow_factor: Annotated[float, typer.Option(min=1, help="How many times slower these are.")] = 10.0,
-    dead: Annotated[int, typer.Option(min=0, help="How many refuse every connection.")] = 0,
-    concurrency: Annotated[int, typer.Option(min=1, help="Requests that a backend works on at once.")] = 8,
+    endpoints: Annotated[int, typer.Option(metavar="N", min=1, max=10_000, help="Backends.")] = 10,
+    slow: Annotated[int, typer.Option(metavar="N", min=0, help="How many of them are slow.")] = 1,
+    slow_factor: Annotated[float, typer.Option(metavar="N", min=1, help="How many times slower these are.")] = 10.0,
+    dead: Annotated[int, typer.Option(metavar="N", min=0, help="How many refuse every connection.")] = 0,
+    concurrency: Annotated[int, typer.Option(metavar="N", min=1, help="Requests that a backend works on at once.")] = 8,
     service: Annotated[
-        str, typer.Option(help="Service times: constant, exponential, lognormal or pareto.")
+        str, typer.Option(metavar="KIND", help="Service times: constant, exponential, lognormal or pareto.")
     ] = "lognormal",
-    mean_ms: Annotated[float, typer.Option(min=0.001, help="Mean service time of a well backend.")] = 50.0,
-    load: Annotated[float, typer.Option(min=0.001, max=10, help="Share of what well backends could do.")] = 0.6,
-    burst: Annotated[float, typer.Option(min=0.1, help="Load for 1 s of every 5 s, times the load.")] = 1.0,
-    requests: Annotated[int, typer.Option(min=1, max=10_000_000, help="Requests to send.")] = 20_000,
-    seed: Annotated[int, typer.Option(help="Equal seeds give equal results.")] = 1,
+    mean_ms: Annotated[float, typer.Option(metavar="N", min=0.001, help="Mean service time of a well backend.")] = 50.0,
+    load: Annotated[
+        float, typer.Option(metavar="N", min=0.001, max=10, help="Share of what well backends could do.")
+    ] = 0.6,
+    burst: Annotated[
+        float, typer.Option(metavar="N", min=0.1, help="Load for 1 s of every 5 s, times the load.")
+    ] = 1.0,
+    requests: Annotated[int, typer.Option(metavar="N", min=1, max=10_000_000, help="Requests to send.")] = 20_000,
+    seed: Annotated[int, typer.Option(metavar="N", help="Equal seeds give equal results.")] = 1,
     replay: Annotated[
         str | None, typer.Option(metavar="FILE", help="Send the requests of an access log instead, when they came.")
     ] = None,
     plot: Annotated[str | None, typer.Option(metavar="FILE", help="Write a picture (needs router[simulate]).")] = None,
     json: Json = False,
 ) -> None:
-    """Compare balancing strategies in a simulation that uses the router's own code."""
+    """Compare balancing strategies in a simulation. It uses the router's own code."""
     from router.cli.simulate import simulate
     from router.simulate.scenario import Scenario
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Callable
+from functools import wraps
+from inspect import Parameter, signature
+from typing import Annotated, Any
 
 import typer
 
@@ -41,9 +44,32 @@ Json = Annotated[bool, typer.Option("--json", help="Write JSON.")]
 
 
 def bus_target(
-    config: str | None, nats: str | None, creds: str, nkey: str, tlsca: str, tlscert: str, tlskey: str
+    config: ConfigFile = None,
+    nats: NatsServer = None,
+    creds: Creds = "",
+    nkey: Nkey = "",
+    tlsca: TlsCa = "",
+    tlscert: TlsCert = "",
+    tlskey: TlsKey = "",
 ) -> BusTarget:
     """What these options say together."""
     if nats is None and any((creds, nkey, tlsca, tlscert, tlskey)):
         raise typer.BadParameter("--creds, --nkey and --tls… go with --nats; a configuration has them under `nats`")
     return BusTarget(config, nats, creds, nkey, tlsca, tlscert, tlskey)
+
+
+def with_bus(command: Callable[..., None]) -> Callable[..., None]:
+    """A command with the options of `bus_target`, and their errors, in the place of its parameter `bus`."""
+    options = signature(bus_target, eval_str=True).parameters
+    own = signature(command, eval_str=True)
+    parameters: list[Parameter] = []
+    for each in own.parameters.values():
+        parameters += options.values() if each.name == "bus" else [each]
+
+    @wraps(command)
+    def with_options(**given: Any) -> None:
+        bus = bus_target(**{name: given.pop(name) for name in options})
+        command(bus=bus, **given)
+
+    vars(with_options)["__signature__"] = own.replace(parameters=parameters)
+    return with_options

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -59,6 +60,47 @@ def test_help_imports_nothing_heavy() -> None:
     run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert "Check a configuration" in run.stdout
     assert run.stdout.splitlines()[-1] == "[]"
+
+
+def test_help_fits_a_terminal_and_names_what_is_wanted() -> None:
+    overview = router("--help").stdout
+    assert "..." not in overview.partition("Commands:")[2]
+    for command in app.registered_commands:
+        assert command.callback is not None
+        told = router(command.name or command.callback.__name__, "--help").stdout.partition("Options:")[2]
+        assert re.search("<[a-z]", told) is None  # as in <str>: the type, not what it means
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (None, "{file}: cannot be read: No such file or directory (name the file with -c FILE)"),
+        ("port: 1\n  status: [", "{file}:2:9: not valid YAML: mapping values are not allowed in this context"),
+        ("prot: 1", "{file}:1:1: prot: there is no such key (did you mean `port`?)"),
+        ("port: abc", "{file}:1:7: port: abc given, expected a port number, 0 to 65535"),
+        (
+            "endpoint_timeout: 5 apples",
+            "{file}:1:19: endpoint_timeout: 5 apples given, expected a duration such as 30s",
+        ),
+        (
+            "balancing_algorithm: robin",
+            "{file}:1:22: balancing_algorithm: robin given, expected one of `consistent-hash`",
+        ),
+        (
+            "enable_ssl: true\ntls_pem: [{cert_chain: /no.pem, private_key: /no.key}]",
+            "{file}:2:10: tls_pem: entry 1: can't read /no.pem: No such file or directory (give PEM text, or the path",
+        ),
+    ],
+)
+def test_run_names_the_mistake_and_the_remedy(tmp_path: Path, text: str | None, said: str) -> None:
+    file = tmp_path / "router.yml"
+    if text is not None:
+        file.write_text(text)
+    told = router("run", "-c", str(file))
+    assert (told.exit_code, told.stdout) == (1, "")
+    first, *rest = told.stderr.splitlines()
+    assert first.startswith(said.format(file=file))
+    assert rest in ([], [f"{file}: 1 problem"])
 
 
 def test_check_of_a_good_file(good: str) -> None:
