@@ -22,13 +22,10 @@ _FLUSH_LINES = 1024
 """Lines that are handed on at once: each time the writer's thread takes the interpreter from the requests."""
 _SECOND = 1_000_000_000  # ns
 _NOBODY = EndpointSpec("", 0)
-_LINE = b'%b - [%b.%09dZ] "%b %b HTTP/%b" %b %d %d %b %b %b%b" response_time:0.%06d gorouter_time:0.%06d %b%b'
-_UNUSUAL_LINE = _LINE.replace(b"0.%06d", b"%b")
-"""For times of a second and more, or negative ones of a clock that was set back."""
 _NO_ERROR = b' x_cf_routererror:"-"\n'
 _encode = msgspec.json.encode
 
-NO_ENDPOINT = (b'"-"', b'app_id:"-" app_index:"-" instance_id:"-"')
+NO_ENDPOINT = (b'"-" ', b'app_id:"-" app_index:"-" instance_id:"-"')
 """What stands for the endpoint of a request that had none."""
 
 
@@ -74,25 +71,31 @@ def redacted(method: bytes, target: bytes, mode: str) -> bytes:
 
 
 def endpoint_fields(spec: EndpointSpec) -> tuple[bytes, bytes]:
-    """The backend's address, and the three fields that name the instance."""
+    """The backend's address with a space behind it, and the three fields that name the instance."""
     app, index, instance = (
         quoted(text.encode("utf-8", "replace")) for text in (spec.app, spec.instance_index, spec.instance_id)
     )
     return (
-        quoted(spec.address.encode("utf-8", "replace")),
+        quoted(spec.address.encode("utf-8", "replace")) + b" ",
         b"app_id:%b app_index:%b instance_id:%b" % (app, index, instance),
     )
 
 
 _NONE, _ZERO = b'"-"', b"0.000000"
+_READY = 8192
+"""Numbers below this have their text ready: a look-up takes a third of the time that formatting does."""
+_COUNTS = [b" %d" % number for number in range(_READY)]
+_TIMES = [b"0.%06d" % us for us in range(_READY)]
+_TOOK = [b'" response_time:' + text for text in _TIMES]
+_SPENT = [b" gorouter_time:%b " % text for text in _TIMES]
 
 
 def _backend_time(exchange: Any) -> bytes:
     """From the request's going out to the response's head."""
     if not exchange.head_at:
         return _NONE
-    ns = exchange.head_at - (exchange.begun or exchange.dispatched) - exchange.dialled
-    return b"0.%06d" % (ns // 1000) if 0 <= ns < _SECOND else _seconds(ns)
+    us = (exchange.head_at - (exchange.begun or exchange.dispatched) - exchange.dialled) // 1000
+    return _TIMES[us] if 0 <= us < _READY else _seconds(us)
 
 
 def _step(name: str) -> Callable[[Any], bytes]:
@@ -101,7 +104,7 @@ def _step(name: str) -> Callable[[Any], bytes]:
     def time_of(exchange: Any) -> bytes:
         if not exchange.head_at:
             return _NONE
-        return _seconds(getattr(exchange.steps, name)) if exchange.dialled else _ZERO
+        return _seconds(getattr(exchange.steps, name) // 1000) if exchange.dialled else _ZERO
 
     return time_of
 
@@ -113,7 +116,7 @@ def _failed_attempts(exchange: Any) -> bytes:
 
 def _failed_attempts_time(exchange: Any) -> bytes:
     if exchange.begun:
-        return _seconds(exchange.begun - exchange.dispatched)
+        return _seconds((exchange.begun - exchange.dispatched) // 1000)
     return _ZERO if exchange.head_at else _NONE
 
 
@@ -127,7 +130,15 @@ ATTEMPT_FIELDS: dict[str, Callable[[Any], bytes]] = {
     "tls_time": _step("handshake"),
 }
 """Fields about the attempts (contract §12.2). The steps of connecting are 0 on a connection that was there already."""
-_STATUS = [b"%d" % status if status else _NONE for status in range(1000)]
+_AT_ONCE = {"failed_attempts": b"0"} | dict.fromkeys(
+    ("dial_time", "dns_time", "failed_attempts_time", "tls_time"), _ZERO
+)
+"""What they are for a request that was answered at its first attempt, on a connection that was there already."""
+_STATUS = {
+    version: [b' HTTP/%b" %b' % (version, b"%d" % status if status else _NONE) for status in range(1000)]
+    for version in (b"1.0", b"1.1", b"2.0")
+}
+"""From the protocol to the status."""
 
 
 class AccessLog:
@@ -135,19 +146,23 @@ class AccessLog:
 
     def __init__(self, settings: WorkerSettings) -> None:
         self._redact = settings.redact_query_params
+        self._redacts = self._redact != "none"
         self._hide_source = settings.disable_log_source_ip
         self._hide_forwarded = settings.disable_log_forwarded_for
         names = dict.fromkeys(name.lower() for name in (*settings.extra_headers_to_log, *_traced(settings)))
         self._extra = tuple((name.encode(), name.replace("-", "_").encode()) for name in names)
         self._fields = tuple((name, ATTEMPT_FIELDS[name]) for name in settings.access_log_fields)
-        self._makers = tuple(make for _, make in self._fields)
-        self._pattern = b"".join(b" %b:%%b" % name.encode() for name, _ in self._fields)
+        self._makers, self._pattern = _pattern(settings.access_log_fields, {})
+        self._makers_at_once, self._pattern_at_once = _pattern(settings.access_log_fields, _AT_ONCE)
         self.notes_local_address = "local_address" in settings.access_log_fields
+        self._details = bool(self._fields or self._extra)
         self._line = self._json if settings.access_log_json else self._text
         self._sinks = _sinks(settings)
         self._lines: list[bytes] = []
-        self._second = -1
+        self._second = 0
+        """The second of the last line, unix nanoseconds."""
         self._stamp = b""
+        """How a line says it."""
         self.written = 0
         """Records handed to the sinks."""
 
@@ -156,14 +171,17 @@ class AccessLog:
         """Records that a sink dropped."""
         return sum(sink.lost for sink in self._sinks)
 
-    def record(self, exchange: Any, ended_ns: int) -> None:
-        """Take one request that is over (a `proxy.request_state.RequestState`); `ended_ns`: unix nanoseconds."""
+    def record(self, exchange: Any, took: int, spent: int) -> None:
+        """Take one request that is over (a `proxy.request_state.RequestState`).
+
+        `took`: microseconds from receipt to the end; `spent`: to the first attempt.
+        """
         lines = self._lines
-        lines.append(self._line(exchange, ended_ns))
+        lines.append(self._line(exchange, took, spent))
         if len(lines) >= _FLUSH_LINES:
             self.flush()
 
-    def _text(self, exchange: Any, ended_ns: int) -> bytes:
+    def _text(self, exchange: Any, took: int, spent: int) -> bytes:
         request = exchange.request
         meaning = exchange.meaning
         if meaning is None:
@@ -178,38 +196,42 @@ class AccessLog:
         endpoint = exchange.endpoint
         backend, instance = NO_ENDPOINT if endpoint is None else endpoint.log_fields(endpoint_fields)
         target = request.target
-        if self._redact != "none":
+        if self._redacts:
             target = redacted(request.method, target, self._redact)
         if not request.clean and target.translate(None, _PLAIN):
             target = _escaped(target)
-        received = exchange.received
-        second, fraction = divmod(received, _SECOND)
-        if second != self._second:
-            self._second = second
-            self._stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second)).encode()
-        own = exchange.dispatched - received if exchange.dispatched else 0
-        line, took, spent = _LINE, (ended_ns - received) // 1000, own // 1000
-        if not (0 <= took < 1_000_000 and 0 <= spent < 1_000_000):
-            line, took, spent = _UNUSUAL_LINE, _seconds(ended_ns - received), _seconds(own)
-        return line % (
-            request.raw_host,
-            self._stamp,
-            fraction,
-            request.method,
-            target,
-            request.version,
-            _STATUS[exchange.status],
-            exchange.bytes_in,
-            exchange.bytes_out,
-            client,
-            backend,
-            forwarded,
-            exchange.request_id,
-            took,
-            spent,
-            instance,
-            self._rest(exchange) if exchange.router_error or self._fields or self._extra else _NO_ERROR,
+        fraction = exchange.received - self._second
+        if not 0 <= fraction < _SECOND:
+            fraction = self._other_second(exchange.received)
+        bytes_in, bytes_out = exchange.bytes_in, exchange.bytes_out
+        return b"".join(
+            (
+                request.raw_host,
+                self._stamp,
+                b'%09dZ] "' % fraction,
+                request.method,
+                b" ",
+                target,
+                _STATUS[request.version][exchange.status],
+                _COUNTS[bytes_in] if bytes_in < _READY else b" %d" % bytes_in,
+                _COUNTS[bytes_out] if bytes_out < _READY else b" %d" % bytes_out,
+                client,
+                backend,
+                forwarded,
+                exchange.request_id,
+                _TOOK[took] if 0 <= took < _READY else b'" response_time:' + _seconds(took),
+                _SPENT[spent] if 0 <= spent < _READY else b" gorouter_time:%b " % _seconds(spent),
+                instance,
+                self._rest(exchange) if exchange.router_error or self._details else _NO_ERROR,
+            )
         )
+
+    def _other_second(self, received: int) -> int:
+        """The second has changed. Nanoseconds into the one of `received`."""
+        second, fraction = divmod(received, _SECOND)
+        self._second = second * _SECOND
+        self._stamp = time.strftime(" - [%Y-%m-%dT%H:%M:%S.", time.gmtime(second)).encode()
+        return fraction
 
     def _constant(self, exchange: Any, xff: bytes, proto: bytes) -> tuple[bytes, bytes]:
         """The fields that are the same for all requests with the same header lines over one connection."""
@@ -219,7 +241,7 @@ class AccessLog:
         )
         peer = b"-" if self._hide_source else exchange.frontend.peer
         return (
-            b'"%b" "%b" "%b"' % (referer, agent, peer),
+            b' "%b" "%b" "%b" ' % (referer, agent, peer),
             b'x_forwarded_for:"%b" x_forwarded_proto:"%b" vcap_request_id:"'
             % (b"-" if self._hide_forwarded else xff, proto),
         )
@@ -233,18 +255,19 @@ class AccessLog:
         )
 
     def _attempt_fields(self, exchange: Any) -> bytes:
+        if exchange.head_at and exchange.attempt == 1 and not exchange.dialled and not exchange.begun:
+            return self._pattern_at_once % tuple([make(exchange) for make in self._makers_at_once])
         return self._pattern % tuple([make(exchange) for make in self._makers])
 
     def _extra_headers(self, exchange: Any) -> bytes:
         return b"".join([b" %b:%b" % (field, quoted(_sent(exchange, name))) for name, field in self._extra])
 
-    def _json(self, exchange: Any, ended_ns: int) -> bytes:
+    def _json(self, exchange: Any, took: int, spent: int) -> bytes:
         """The same facts as an object: absent ones are null, durations are seconds."""
         request = exchange.request
         noted = request.noted
         spec = exchange.endpoint.spec if exchange.endpoint is not None else _NOBODY
         second, fraction = divmod(exchange.received, _SECOND)
-        taken = ended_ns - exchange.received
         meaning = exchange.meaning
         xff = meaning.forwarded_for if meaning is not None else noted.get(b"x-forwarded-for")
         proto = meaning.forwarded_proto if meaning is not None else noted.get(b"x-forwarded-proto")
@@ -264,8 +287,8 @@ class AccessLog:
             "x_forwarded_for": None if self._hide_forwarded else _string(xff),
             "x_forwarded_proto": _string(proto),
             "vcap_request_id": _string(exchange.request_id),
-            "response_time": taken / _SECOND,
-            "gorouter_time": (exchange.dispatched - exchange.received) / _SECOND if exchange.dispatched else 0.0,
+            "response_time": took / 1e6,
+            "gorouter_time": spent / 1e6,
             "app_id": spec.app or None,
             "app_index": spec.instance_index or None,
             "instance_id": spec.instance_id or None,
@@ -331,6 +354,12 @@ def _string(value: bytes | None) -> str | None:
     return value.decode("utf-8", "backslashreplace") if value else None
 
 
-def _seconds(ns: int) -> bytes:
+def _seconds(us: int) -> bytes:
     """Six decimals; `"-"` for what a clock that was set back made negative."""
-    return b'"-"' if ns < 0 else b"%d.%06d" % divmod(ns // 1000, 1_000_000)
+    return b'"-"' if us < 0 else b"%d.%06d" % divmod(us, 1_000_000)
+
+
+def _pattern(fields: tuple[str, ...], known: dict[str, bytes]) -> tuple[tuple[Callable[[Any], bytes], ...], bytes]:
+    """A pattern for these fields, and what makes those that are not `known`."""
+    text = b"".join(b" %b:%b" % (name.encode(), known.get(name, b"%b")) for name in fields)
+    return tuple(ATTEMPT_FIELDS[name] for name in fields if name not in known), text

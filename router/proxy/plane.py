@@ -479,6 +479,10 @@ class Plane:
     def account(self, exchange: RequestState) -> None:
         """One request is over: count it and log it."""
         ended = time_ns()
+        received = exchange.received
+        dispatched = exchange.dispatched
+        took = (ended - received) // 1000
+        spent = (dispatched - received) // 1000 if dispatched else 0
         endpoint = exchange.endpoint
         if endpoint is not None:
             account = endpoint.account or self._open_account(endpoint)
@@ -489,20 +493,16 @@ class Plane:
                 account.add_client(exchange.client)
             account.bytes_in += exchange.bytes_in
             account.bytes_out += exchange.bytes_out
-            received = exchange.received
-            dispatched = exchange.dispatched
             cells = account.cells
-            took = (ended - received) // 1000
             cells[TOTAL_CELLS[took] if 0 <= took < FAST else bucket(took)] += 1
-            took = (dispatched - received) // 1000
-            cells[ROUTER_CELLS[took] if 0 <= took < FAST else ROUTER + bucket(took)] += 1
+            cells[ROUTER_CELLS[spent] if 0 <= spent < FAST else ROUTER + bucket(spent)] += 1
             if exchange.head_at:
-                took = exchange.head_at - (exchange.begun or dispatched)
+                waited = exchange.head_at - (exchange.begun or dispatched)
                 if exchange.dialled:
                     cells[DIAL + bucket(exchange.dialled // 1000)] += 1
-                    took -= exchange.dialled
-                took //= 1000
-                cells[BACKEND_CELLS[took] if 0 <= took < FAST else BACKEND + bucket(took)] += 1
+                    waited -= exchange.dialled
+                waited //= 1000
+                cells[BACKEND_CELLS[waited] if 0 <= waited < FAST else BACKEND + bucket(waited)] += 1
         if exchange.router_error:
             self._account_failure(exchange, ended)
         if exchange.upgrade and exchange.status != 101:
@@ -512,7 +512,7 @@ class Plane:
             self.log.warn("deprecated-semicolon-params", vcap_request_id=exchange.request_id.decode())
             exchange.router_error = "deprecated-semicolon-params"
         if self.access_log is not None:
-            self.access_log.record(exchange, ended)
+            self.access_log.record(exchange, took, spent)
         if self.spans is not None:
             self.spans.record(exchange, ended)
         if self._quiet is not None:
