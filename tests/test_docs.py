@@ -53,3 +53,22 @@ def test_make_targets_and_commands_exist(page: Path) -> None:
     assert set(_MAKE.findall(in_code)) <= targets
     commands = {command.name or command.callback.__name__ for command in app.registered_commands if command.callback}
     assert set(_COMMAND.findall(in_code)) <= commands
+
+
+def test_every_page_can_be_found_from_the_readme() -> None:
+    found: set[Path] = set()
+    to_read = [ROOT / "README.md"]
+    while to_read:
+        page = to_read.pop()
+        if page in found or page.suffix != ".md":
+            continue
+        found.add(page)
+        links = (link.partition("#")[0] for link in _LINK.findall(page.read_text()) if "://" not in link)
+        to_read += [(page.parent / link).resolve() for link in links if link]
+    assert set(PAGES) <= found
+
+
+def test_the_index_of_decisions_has_them_all() -> None:
+    folder = ROOT / "docs/decisions"
+    listed = _LINK.findall((folder / "README.md").read_text())
+    assert listed == sorted(page.name for page in folder.glob("0*.md"))
