@@ -192,8 +192,11 @@ def scrape(rounds: int, seconds: int) -> None:
         _place(router.data_plane(), cores.proxy)
         ask_all(router, SCRAPED, 5, cores.load, pause_ms=0)
         print(f"{SCRAPED:,} apps, requests over 16 connections with {PAUSE_MS} ms between them", flush=True)
-        print("| control runs | scrape | requests/s | p50 ms | p99 ms | p99.9 ms | most | scrape ms, median and most |")
-        print("|---|---|---:|---:|---:|---:|---:|---:|")
+        print(
+            "| control runs | scrape | requests/s | p50 ms | p99 ms | p99.9 ms | p99 × none, by round"
+            " | worker, control CPU | scrape ms, median and most |"
+        )
+        print("|---|---|---:|---:|---:|---:|---:|---:|---:|")
         for name, control, others in (
             ("on a core of its own", cores.load, cores.proxy),
             ("on the worker's core", cores.proxy, cores.load),
@@ -210,6 +213,8 @@ def _place(pids: list[int], cores: frozenset[int]) -> None:
 
 
 def _compare(name: str, router: RunningRouter, status: int, cores: frozenset[int], rounds: int, seconds: int) -> None:
+    """Rounds without scrapes and with them, the one first that was last in the round before."""
+    os.sched_setaffinity(0, cores)  # who scrapes is on the load's side
     found: dict[bool, list[dict[str, float]]] = {False: [], True: []}
     took: list[float] = []
     size = 0
@@ -218,18 +223,26 @@ def _compare(name: str, router: RunningRouter, status: int, cores: frozenset[int
             scraper = Scraper(status)
             if scraped:
                 scraper.start()
-            found[scraped].append(ask_all(router, SCRAPED, seconds, cores, pause_ms=PAUSE_MS))
+            before = cpu_of(router.data_plane()).total, cpu_of(router.control_plane()).total
+            run = ask_all(router, SCRAPED, seconds, cores, pause_ms=PAUSE_MS)
+            run["worker"] = (cpu_of(router.data_plane()).total - before[0]) / run["seconds"]
+            run["control"] = (cpu_of(router.control_plane()).total - before[1]) / run["seconds"]
+            found[scraped].append(run)
             if scraped:
                 scraper.stop()
                 took += scraper.took
                 size = scraper.size
+    ratios = sorted(now["p99"] / before["p99"] for before, now in zip(found[False], found[True], strict=True))
     for scraped, runs in found.items():
         middle = {key: statistics.median(run[key] for run in runs) for key in runs[0]}
-        times = f"{statistics.median(took) * 1000:.0f}, {max(took) * 1000:.0f} ({size / 1e6:.1f} MB)" if scraped else ""
+        times = ratio = ""
+        if scraped:
+            times = f"{statistics.median(took) * 1000:.0f}, {max(took) * 1000:.0f} ({size / 1e6:.1f} MB)"
+            ratio = f"{statistics.median(ratios):.2f} ({ratios[0]:.2f}–{ratios[-1]:.2f})"
         print(
             f"| {name} | {'each second' if scraped else 'none'} | {middle['requests'] / middle['seconds']:,.0f}"
             f" | {middle['p50'] / 1000:.2f} | {middle['p99'] / 1000:.2f} | {middle['p99.9'] / 1000:.2f}"
-            f" | {middle['max'] / 1000:.1f} | {times} |",
+            f" | {ratio} | {middle['worker']:.0%}, {middle['control']:.0%} | {times} |",
             flush=True,
         )
 

@@ -54,7 +54,18 @@ MAY_IMPORT = {
 }
 """Every layer may import itself."""
 
-OBSERVE_CONTROL = {"apps", "directory", "events", "histograms", "load_feed", "metrics", "otlp", "span_words", "varz"}
+OBSERVE_CONTROL = {
+    "apps",
+    "directory",
+    "events",
+    "histograms",
+    "load_feed",
+    "metrics",
+    "otlp",
+    "series",
+    "span_words",
+    "varz",
+}
 """Modules of `observe` that belong to control."""
 
 DATA_PLANE_LIBRARIES = {"uvloop", "httptools", "msgspec", "setproctitle", "cryptography"}

@@ -22,7 +22,7 @@ from router.control.errors import StartError
 from router.control.settings import histogram_bounds
 from router.messages import SetHealth, SpanRecord
 from router.observe import load_feed
-from router.observe.metrics import Gauges, render, snapshot
+from router.observe.metrics import Gauges, Renderer, snapshot
 from router.observe.otlp import Export, Exporter
 from router.observe.varz import Figures
 
@@ -58,7 +58,8 @@ class Observing:
         self.metrics_port = 0
         """The port of `/metrics` on 127.0.0.1, 0 without one."""
         self._rendering = asyncio.Lock()
-        self._renderer = ThreadPoolExecutor(1, "metrics", _give_way)
+        self._renderer = Renderer()
+        self._thread = ThreadPoolExecutor(1, "metrics", _give_way)
         self._exporter: Exporter | None = None
         self._exported = (0, 0)
         """By exporters of earlier settings: requests exported and lost."""
@@ -77,7 +78,9 @@ class Observing:
                 try:
                     next(taking)
                 except StopIteration as taken:
-                    return await asyncio.get_running_loop().run_in_executor(self._renderer, render, taken.value)
+                    return await asyncio.get_running_loop().run_in_executor(
+                        self._thread, self._renderer.render, taken.value
+                    )
                 await asyncio.sleep(0)
 
     def health_changed(self, ops: Iterable[SetHealth]) -> None:

@@ -53,14 +53,9 @@ def unpack_cells(parts: Iterable[bytes]) -> dict[int, int]:
 _TOTALS_END = histogram.TOTAL + (1 << histogram.KIND_SHIFT)
 
 
-def unpack_totals(parts: Iterable[bytes]) -> dict[int, int]:
-    """The sum of packed cells of the kind `TOTAL`."""
-    found: dict[int, int] = {}
-    for part in parts:
-        for cell, count in _iter_cells(part):
-            if cell < _TOTALS_END:
-                found[cell] = found[cell] + count if cell in found else count
-    return found
+def packed_totals(parts: Iterable[bytes]) -> list[tuple[int, int]]:
+    """Cells of the kind `TOTAL` with their counts, as they come."""
+    return [cell for cell in _iter_cells(b"".join(parts)) if cell[0] < _TOTALS_END]
 
 
 class Out(NamedTuple):
@@ -228,12 +223,16 @@ class AppFigures:
     def packed(self, second: int, window: int) -> list[bytes]:
         """As `cells`, packed: quick to take, to be unpacked elsewhere."""
         start = second - window
-        return [
-            packed
-            for endpoint in self.endpoints.values()
-            for when, _, packed in endpoint.seconds
-            if start <= when < second
-        ]
+        found: list[bytes] = []
+        if self._last < start:
+            return found
+        for endpoint in self.endpoints.values():
+            for when, _, packed in reversed(endpoint.seconds):
+                if when < start:
+                    break
+                if when < second:
+                    found.append(packed)
+        return found
 
     def take_over(self, other: AppFigures) -> None:
         """Add the totals of another app."""

@@ -8,7 +8,7 @@ A *cell* is a bucket with the kind of the time in its upper bits, so that one di
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 _PARTS = 6  # bits: 64 parts per power of two
 _LARGEST = (1 << 32) - 1  # microseconds
@@ -48,21 +48,26 @@ def value(index: int) -> float:
 
 def percentile(counts: Mapping[int, int], q: float) -> float:
     """The value, in seconds, that the share `q` (0…1) of all samples does not exceed; 0.0 without samples."""
-    return percentiles(counts, (q,))[0]
+    found = quantiles(counts.items(), (q,))
+    return value(found[0]) if found else 0.0
 
 
-def percentiles(counts: Mapping[int, int], shares: Sequence[float]) -> list[float]:
-    """As `percentile`, for shares that rise."""
-    total = sum(counts.values())
+def quantiles(counts: Iterable[tuple[int, int]], shares: Sequence[float]) -> list[int]:
+    """The bucket of each share, which rise; none without samples. A bucket may come more than once."""
+    rising = sorted(counts)
+    total = sum([count for _, count in rising])
     if not total:
-        return [0.0] * len(shares)
-    found: list[float] = []
+        return []
+    found: list[int] = []
+    limits = [share * total for share in shares]
     seen = 0
-    for index in sorted(counts):
-        seen += counts[index]
-        while len(found) < len(shares) and seen >= shares[len(found)] * total:
-            found.append(value(index))
-    return found + [value(max(counts))] * (len(shares) - len(found))
+    for index, count in rising:
+        seen += count
+        while seen >= limits[len(found)]:
+            found.append(index)
+            if len(found) == len(limits):
+                return found
+    return found + [rising[-1][0]] * (len(limits) - len(found))
 
 
 def of_kind(cells: Mapping[int, int], kind: int) -> dict[int, int]:

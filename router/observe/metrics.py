@@ -3,31 +3,29 @@
 What the router has beyond the contract is called `router_…`. Per-app and per-endpoint series are limited in number:
 the first apps with traffic have their own, later ones share the app `other`, so that every series only rises and a sum
 over apps is true. A scrape is two steps: `snapshot` takes what is needed, on control's loop, a slice at a time;
-`render` makes the text of it and may run in another thread.
+`Renderer` makes the text of it and may run in another thread. Series by app and by endpoint are in `series.py`.
 """
 
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Generator, Iterable, Iterator
-from functools import lru_cache
+from itertools import chain
 from typing import Any, NamedTuple
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector, CollectorRegistry
 
-from router.observe import histogram
-from router.observe.apps import CLASSES, AppFigures, EndpointFigures, unpack_totals
+from router.observe.apps import CLASSES, AppFigures, EndpointFigures
 from router.observe.counters import Counter
-from router.observe.histograms import OTHER, Bounded
+from router.observe.histograms import OTHER, Bounded, Histograms
+from router.observe.series import AppRow, EndpointRow, HistogramFamily, Series
 from router.observe.varz import Figures
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _SLICE = 250
 """Apps whose figures are taken in one turn of the loop."""
-QUANTILES = ((0.5, "0.5"), (0.9, "0.9"), (0.99, "0.99"))
 
 COUNTERS: tuple[tuple[str, Counter, str], ...] = (
     ("rejected_requests", Counter.BAD_REQUESTS, "Requests that the router refused."),
@@ -65,38 +63,21 @@ class Gauges(NamedTuple):
     """By control; what workers lost is among the counters."""
 
 
-class _AppRow(NamedTuple):
-    app: str
-    classes: list[int]
-    bytes_in: int
-    bytes_out: int
-    failures: int
-    packed: list[bytes]
-
-
-class _EndpointRow(NamedTuple):
-    app: str
-    address: str
-    instance: str
-    classes: list[int]
-    failures: int
-    ejected: bool
-
-
 class Snapshot(NamedTuple):
     """Everything that one scrape shows."""
 
     counters: dict[Counter, int]
     responses: list[int]
-    histograms: list[tuple[str, str, str, list[tuple[str, Bounded]]]]
-    """(name, help, label or "", [(value of the label, histogram)])"""
+    histograms: list[HistogramFamily]
     requests: dict[str, int]
     reasons: dict[str, int]
     in_flight: int
     connections: int
     backends: int
-    apps: list[_AppRow]
-    endpoints: list[_EndpointRow]
+    apps: list[AppRow]
+    latencies: list[tuple[str, list[bytes]]]
+    """App, packed cells of its last ten seconds."""
+    endpoints: list[EndpointRow]
     gauges: Gauges
 
 
@@ -114,14 +95,17 @@ def snapshot(
     for app in figures.apps.all():
         if not app.named:
             other.take_over(app)
-    apps = []
+    apps: list[AppRow] = []
+    latencies: list[tuple[str, list[bytes]]] = []
     for number, app in enumerate(shown):
-        apps.append(_AppRow(app.name, app.classes, app.bytes_in, app.bytes_out, app.failures, app.packed(second, 10)))
+        apps.append(_app_row(app))
+        if packed := app.packed(second, 10):
+            latencies.append((app.name, packed))
         if number % _SLICE == _SLICE - 1:
             yield
     if sum(other.classes):
-        apps.append(_AppRow(OTHER, other.classes, other.bytes_in, other.bytes_out, other.failures, []))
-    endpoints: list[_EndpointRow] = []
+        apps.append(_app_row(other))
+    endpoints: list[EndpointRow] = []
     for number, app in enumerate(shown):
         if len(endpoints) >= max_endpoints:
             break
@@ -129,57 +113,85 @@ def snapshot(
         if number % _SLICE == _SLICE - 1:
             yield
     del endpoints[max_endpoints:]
-    made = figures.histograms
-    named = [
-        (
-            "route_registration_latency",
-            "Milliseconds from an endpoint's change to its registration here.",
-            "",
-            [("", made.registration)],
-        ),
-        (
-            "http_latency_seconds",
-            "Seconds from receipt to the end of the response.",
-            "source_id",
-            list(made.http_latency.items()),
-        ),
-    ]
-    if per_request:
-        named += [
-            ("route_lookup_time", "Nanoseconds of a route look-up.", "", [("", made.lookup)]),
-            ("gorouter_time", "Seconds that the router itself took.", "", [("", made.gorouter_time)]),
-            (
-                "latency",
-                "Milliseconds from receipt to the end of the response.",
-                "component",
-                list(made.latency.items()),
-            ),
-        ]
+    histograms = []
+    for name, text, label, members in _histograms(figures.histograms, per_request):
+        bounds = members[0][1].bounds if members else ()
+        family = HistogramFamily(name, text, label, bounds, [], [], [])
+        for number, (value, each) in enumerate(members):
+            family.values.append(value)
+            family.counts.append(each.counts.copy())
+            family.totals.append(each.total)
+            if number % _SLICE == _SLICE - 1:
+                yield
+        histograms.append(family)
     return Snapshot(
         {counter: figures.total(counter) for counter in (*(row[1] for row in COUNTERS), Counter.SPANS_LOST)},
         [figures.total(Counter(Counter.RESPONSES_2XX + i)) for i in range(len(CLASSES))],
-        named,
-        dict(made.requests),
+        histograms,
+        dict(figures.histograms.requests),
         dict(figures.reasons),
         sum(figures.in_flight.values()),
         sum(figures.connections.values()),
         sum(figures.backends.values()),
         apps,
+        latencies,
         endpoints,
         gauges,
     )
 
 
-def _endpoint_row(app: AppFigures, address: str, each: EndpointFigures, now: float) -> _EndpointRow:
-    return _EndpointRow(app.name, address, each.spec.instance_index, each.classes, each.failures, bool(each.outs(now)))
+def _histograms(made: Histograms, per_request: bool) -> Iterator[tuple[str, str, str, list[tuple[str, Bounded]]]]:
+    """Name, help, label or "", and (value of the label, histogram) of each member."""
+    yield (
+        "route_registration_latency",
+        "Milliseconds from an endpoint's change to its registration here.",
+        "",
+        [("", made.registration)],
+    )
+    yield (
+        "http_latency_seconds",
+        "Seconds from receipt to the end of the response.",
+        "source_id",
+        list(made.http_latency.items()),
+    )
+    if per_request:
+        yield "route_lookup_time", "Nanoseconds of a route look-up.", "", [("", made.lookup)]
+        yield "gorouter_time", "Seconds that the router itself took.", "", [("", made.gorouter_time)]
+        yield (
+            "latency",
+            "Milliseconds from receipt to the end of the response.",
+            "component",
+            list(made.latency.items()),
+        )
 
 
-def render(taken: Snapshot) -> bytes:
-    """The text of a scrape (exposition format 0.0.4)."""
-    registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Once(taken))
-    mass = "".join((*_histograms_text(taken), *_apps_text(taken.apps), *_endpoints_text(taken.endpoints)))
-    return _contract_names(generate_latest(registry)) + mass.encode("utf-8", "backslashreplace")
+def _app_row(app: AppFigures) -> AppRow:
+    return AppRow(app.name, app.classes, app.bytes_in, app.bytes_out, app.failures)
+
+
+def _endpoint_row(app: AppFigures, address: str, each: EndpointFigures, now: float) -> EndpointRow:
+    ejected = each.out is not None and bool(each.outs(now))
+    return EndpointRow((app.name, each.spec.instance_index, address), each.classes, each.failures, ejected)
+
+
+class Renderer:
+    """Makes the text of scrapes (exposition format 0.0.4), one at a time; it knows the one before."""
+
+    def __init__(self) -> None:
+        self._series = Series()
+
+    def render(self, taken: Snapshot) -> bytes:
+        """The text of a scrape."""
+        registry = CollectorRegistry(auto_describe=False)
+        registry.register(_Once(taken))
+        few = _contract_names(generate_latest(registry))
+        series = self._series
+        many = (
+            series.histograms(taken.histograms),
+            series.apps(taken.apps, taken.latencies),
+            series.endpoints(taken.endpoints),
+        )
+        return b"".join((few, *chain.from_iterable(many)))
 
 
 def _contract_names(text: bytes) -> bytes:
@@ -244,81 +256,6 @@ class _Once(Collector):
             yield GaugeMetricFamily(name, text, value=value)
 
 
-def _histograms_text(taken: Snapshot) -> Iterator[str]:
-    """One of them may have 10,000 members: as `_apps_text`."""
-    for name, text, label, members in taken.histograms:
-        rows = []
-        for value, each in members:
-            labels = f"{label}={_quoted(value)}," if label else ""
-            seen = 0
-            for start, count in zip(_starts(each.bounds), each.counts, strict=True):
-                seen += count
-                rows.append(f"_bucket{{{labels}{start} {seen}")
-            labels = f"{{{labels[:-1]}}}" if label else ""
-            rows += [f"_count{labels} {seen}", f"_sum{labels} {each.total}"]
-        yield from _family(name, "histogram", text, rows)
-
-
-@lru_cache(maxsize=16)
-def _starts(bounds: tuple[float, ...]) -> list[str]:
-    """The last label of each bucket, to the end of the labels."""
-    return [*(f'le="{_bound(bound)}"}}' for bound in bounds), 'le="+Inf"}']
-
-
-def _apps_text(apps: list[_AppRow]) -> Iterator[str]:
-    """Series per app. There may be 10,000 apps: the client library would take ten times as long over them."""
-    responses, received, sent, failed, quantiles = [], [], [], [], []
-    for row in apps:
-        app = _quoted(row.app)
-        for group, count in zip(CLASSES, row.classes, strict=True):
-            if count:
-                responses.append(f'{{app={app},class="{group}"}} {count}')
-        received.append(f"{{app={app}}} {row.bytes_in}")
-        sent.append(f"{{app={app}}} {row.bytes_out}")
-        if row.failures:
-            failed.append(f"{{app={app}}} {row.failures}")
-        if row.packed:
-            counts = unpack_totals(row.packed)
-            values = histogram.percentiles(counts, [q for q, _ in QUANTILES])
-            for (_, label), value in zip(QUANTILES, values, strict=True):
-                quantiles.append(f'{{app={app},quantile="{label}"}} {value:.6g}')
-    yield from _family("router_app_responses_total", "counter", "Responses by app and class.", responses)
-    yield from _family("router_app_received_bytes_total", "counter", "Bytes of request bodies by app.", received)
-    yield from _family("router_app_sent_bytes_total", "counter", "Bytes of response bodies by app.", sent)
-    yield from _family("router_app_failed_attempts_total", "counter", "Attempts that failed, by app.", failed)
-    yield from _family("router_app_latency_seconds", "gauge", "Latency of the last ten seconds by app.", quantiles)
-
-
-def _endpoints_text(endpoints: list[_EndpointRow]) -> Iterator[str]:
-    responses, failed, ejected = [], [], []
-    for row in endpoints:
-        names = f"app={_quoted(row.app)},instance={_quoted(row.instance)},backend={_quoted(row.address)}"
-        for group, count in zip(CLASSES, row.classes, strict=True):
-            if count:
-                responses.append(f'{{{names},class="{group}"}} {count}')
-        if row.failures:
-            failed.append(f"{{{names}}} {row.failures}")
-        if row.failures or row.ejected:
-            ejected.append(f"{{{names}}} {int(row.ejected)}")
-    yield from _family("router_endpoint_responses_total", "counter", "Responses by endpoint and class.", responses)
-    yield from _family("router_endpoint_failed_attempts_total", "counter", "Attempts that failed.", failed)
-    yield from _family("router_endpoint_ejected", "gauge", "1 while an endpoint is passed over.", ejected)
-
-
-def _family(name: str, kind: str, text: str, rows: list[str]) -> Iterator[str]:
-    yield f"# HELP {name} {text}\n# TYPE {name} {kind}\n"
-    yield "".join([f"{name}{row}\n" for row in rows])
-
-
-_SPECIAL = re.compile(r'[\\\n"]').search
-
-
-def _quoted(value: str) -> str:
-    if _SPECIAL(value) is not None:
-        value = value.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')
-    return f'"{value}"'
-
-
 _PLAIN_COUNTERS = tuple(
     name.encode()
     for name in (
@@ -342,10 +279,6 @@ def _counter(name: str, text: str, labels: list[str], rows: Iterable[tuple[Any, 
     for values, count in rows:
         family.add_metric(list(values), count)
     return family
-
-
-def _bound(value: float) -> str:
-    return f"{value:g}" if value < 1e6 else str(int(value))
 
 
 def _descriptors() -> int:

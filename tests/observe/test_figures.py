@@ -6,6 +6,7 @@ import random
 from typing import Any, cast
 
 import pytest
+from msgspec import structs
 from prometheus_client.parser import text_string_to_metric_families
 
 from router.messages import (
@@ -26,7 +27,7 @@ from router.observe.apps import Apps, latency, pack_cells, unpack_cells
 from router.observe.counters import COUNT, Counter
 from router.observe.directory import NOBODY, Directory
 from router.observe.events import Events
-from router.observe.metrics import Gauges, Snapshot, render, snapshot
+from router.observe.metrics import Gauges, Renderer, Snapshot, snapshot
 from router.observe.varz import Figures
 
 GAUGES = Gauges(2, 4, 100, 1, True, True, 0, 0, {("", "added"): 3}, {"": 1}, 2)
@@ -216,7 +217,7 @@ def taken(figures: Figures, max_endpoints: int = 100) -> Snapshot:
 
 
 def scrape(figures: Figures) -> bytes:
-    return render(taken(figures))
+    return Renderer().render(taken(figures))
 
 
 def test_metrics_have_the_contracts_names_and_types() -> None:
@@ -257,6 +258,33 @@ def test_counters_only_rise_when_a_worker_is_replaced() -> None:
     after = values(scrape(figures))
     assert after['responses{status_group="2xx"}'] == 13.0
     assert all(after[key] >= value for key, value in before.items() if key != "file_descriptors")
+
+
+def test_what_is_kept_between_scrapes_is_never_old() -> None:
+    figures, clock, renderer, chance = Figures(), Clock(), Renderer(), random.Random(6)
+    figures.apps._clock = clock
+    figures.histograms.configure({}, per_app=True)
+    names = ["a", 'b"\\\n', "\udc80", "{},%d\0", "d" * 300]
+    renderer.render(taken(figures))  # nobody was here yet
+    for _ in range(40):
+        apps = [name for name in names if chance.random() < 0.4]
+        port = chance.randint(1, 3)
+        reports = [did(app, port, failures=chance.randint(0, 1), micros=chance.choice((0, 900))) for app in apps]
+        for report in reports:
+            report.spec = structs.replace(report.spec, tags=(("source_id", report.spec.app),))
+            report.state = chance.choice(("in", "failed"))
+        figures.received(0, stats(reports))
+        clock.now += chance.choice((1, 1, 4))
+        seen = taken(figures)
+        text = renderer.render(seen)
+        assert "file_descriptors" in values(text)
+        assert mass(text) == mass(Renderer().render(seen))
+
+
+def mass(text: bytes) -> list[bytes]:
+    """The lines that are not made by the client library."""
+    lines = text.split(b"\n")
+    return lines[lines.index(b"# TYPE route_registration_latency histogram") :]
 
 
 def test_apps_beyond_the_cap_are_together_and_the_sum_is_true() -> None:

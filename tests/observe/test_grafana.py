@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from router.observe.metrics import render
+from router.observe.metrics import Renderer
 from router.observe.varz import Figures
 from tests.observe.test_figures import Clock, did, stats, taken
 
@@ -30,7 +30,7 @@ def series() -> dict[str, set[str]]:
     figures.received(0, report)
     clock.now += 1
     found: dict[str, set[str]] = {}
-    for line in render(taken(figures, max_endpoints=9)).decode().splitlines():
+    for line in Renderer().render(taken(figures, max_endpoints=9)).decode().splitlines():
         if match := re.match(r"([a-z_]+)(?:\{(.*)\})? ", line):
             found.setdefault(match[1], {"instance"}).update(re.findall(r"(\w+)=\"", match[2] or ""))
     return found
