@@ -7,7 +7,6 @@ comes up, every app is asked through each front, and it ends.
 
 import argparse
 import asyncio
-import signal
 import sys
 import tempfile
 import time
@@ -144,15 +143,7 @@ async def cluster(folder: Path, port: int, check: bool) -> None:
     """Run it in `folder` until a signal."""
     fronts = [port + number if port else free_port() for number in range(FRONTS)]
     family = Family(folder)
-    work = asyncio.create_task(run(Layout(folder, fronts), family, check))
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, work.cancel)
-    await asyncio.wait([work])
-    if work.cancelled():
-        print("\nStopping.", flush=True)
-    await family.stop()
-    if not work.cancelled():
-        work.result()
+    await family.live(run(Layout(folder, fronts), family, check))
 
 
 def main() -> int:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-import signal
 import socket
 import sys
 import tempfile
@@ -162,15 +161,7 @@ def _why_not(error: Exception) -> str:
 
 async def _run(ports: Ports, nats_server: str, folder: Path) -> None:
     family = Family(folder)
-    work = asyncio.create_task(_work(ports, nats_server, family))
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, work.cancel)
-    await asyncio.wait([work])
-    if work.cancelled():
-        print("\nStopping.", flush=True)
-    await family.stop()
-    if not work.cancelled():
-        work.result()
+    await family.live(_work(ports, nats_server, family))
 
 
 async def _work(ports: Ports, nats_server: str, family: Family) -> None:

@@ -10,6 +10,7 @@ import asyncio
 import os
 import shutil
 import signal
+from collections.abc import Coroutine
 from contextlib import suppress
 from pathlib import Path
 
@@ -72,6 +73,18 @@ class Family:
                 start_new_session=True,
             )
         return Child(name, argv, process, output)
+
+    async def live(self, work: Coroutine[None, None, None]) -> None:
+        """Do this work until it ends or a signal ends it, then stop everybody. Raises what it raised."""
+        task = asyncio.create_task(work)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+        await asyncio.wait([task])
+        if task.cancelled():
+            print("\nStopping.", flush=True)
+        await self.stop()
+        if not task.cancelled():
+            task.result()
 
     async def stop(self) -> None:
         """End all that still runs."""

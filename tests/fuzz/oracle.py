@@ -108,6 +108,12 @@ def read_response(data: bytes, method: bytes) -> tuple[int, bytes, bool] | None:
         raise Finding(f"h11 says {error} to {data[:300]!r}") from error
 
 
+def check_answer(answer: tuple[int, bytes, bool] | None, meant: tuple[int, bytes] | None) -> None:
+    """A whole answer that is not the router's own 502 is what the backend meant. Raises Finding."""
+    if answer is not None and answer[2] and answer[0] != 502 and meant is not None and answer[:2] != meant:
+        raise Finding(f"the backend said {meant!r} and the client got {answer!r}")
+
+
 def _read_response(data: bytes, method: bytes) -> tuple[int, bytes, bool] | None:
     reader = h11.Connection(h11.CLIENT, max_incomplete_event_size=1 << 22)
     reader.send(h11.Request(method=method, target=b"/", headers=[(b"Host", b"app.test")]))

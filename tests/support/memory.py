@@ -84,14 +84,10 @@ class MemoryPlane:
 
     def connect(self) -> tuple[FrontendH1, Transport, BackendH1, Transport]:
         """A client's connection and an idle connection to the backend, both new."""
-        client, server = Transport(), Transport()
+        client = Transport()
         frontend = FrontendH1(self.plane)
         frontend.connection_made(client)  # type: ignore[arg-type]
-        backend = BackendH1(self.plane)
-        backend.connection_made(server)  # type: ignore[arg-type]
-        connections = self.plane.table.endpoints[1].connections = Connections()
-        backend.connections = connections
-        connections.give(backend, 1)
+        ((backend, server),) = self._idle(1)
         return frontend, client, backend, server
 
     def connect_h2(self, idle: int) -> tuple[FrontendH2, Transport, list[tuple[BackendH1, Transport]]]:
@@ -99,16 +95,20 @@ class MemoryPlane:
         client = Transport()
         frontend = FrontendH2(self.plane)
         frontend.connection_made(client)  # type: ignore[arg-type]
+        return frontend, client, self._idle(idle)
+
+    def _idle(self, count: int) -> list[tuple[BackendH1, Transport]]:
+        """New idle connections to the backend, in the place of those before."""
         connections = self.plane.table.endpoints[1].connections = Connections()
         servers = []
-        for _ in range(idle):
+        for _ in range(count):
             server = Transport()
             backend = BackendH1(self.plane)
             backend.connection_made(server)  # type: ignore[arg-type]
             backend.connections = connections
-            connections.give(backend, idle)
+            connections.give(backend, count)
             servers.append((backend, server))
-        return frontend, client, servers
+        return servers
 
     def connect_to_h2(self) -> tuple[FrontendH1, Transport, BackendH2, Transport]:
         """A client's connection and one to the backend that speaks HTTP/2, both new."""
