@@ -5,11 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from router.observe.log import Log
-from router.proxy.failures import TIMED_OUT, Failure
+from router.proxy.failures import TIMED_OUT, TOO_MANY_HEADERS, Failure
 
 if TYPE_CHECKING:
     from router.proxy.request_state import RequestState
     from router.table.endpoint import Endpoint
+
+_KINDS = {TIMED_OUT: "backend-request-timeout", TOO_MANY_HEADERS: "backend-too-many-response-headers"}
+"""Failures that have an event of their own besides."""
 
 
 def log_failure(
@@ -25,8 +28,8 @@ def log_failure(
         facts["route-service-endpoint"] = endpoint.address
     if trace is not None:
         facts |= {"trace-id": trace.trace_id.decode(), "span-id": trace.span_id.decode()}
-    if failure is TIMED_OUT:
-        log.error("backend-request-timeout", **facts, error=failure.reason)
+    if (kind := _KINDS.get(failure)) is not None:
+        log.error(kind, **facts, error=failure.reason)
     log.error(
         "backend-endpoint-failed" if exchange.service is None else "route-service-connection-failed",
         **facts,

@@ -20,7 +20,7 @@ from router.http.message import CHUNKED, NO_BODY, UNTIL_CLOSE, BadMessage, Heade
 from router.http.request import BODY_EXPECTED
 from router.http.response import ResponseHead
 from router.proxy.bulk import HIGH_WATER, LONG, BulkReader
-from router.proxy.failures import Failure, Retry, head_too_long, lost, malformed
+from router.proxy.failures import TOO_MANY_HEADERS, Failure, Retry, head_too_long, lost, malformed
 
 if TYPE_CHECKING:
     from router.proxy.connections import Connections
@@ -338,7 +338,7 @@ class BackendH1(asyncio.Protocol):
                     self._recent_raw, self._recent = raw, head
             limit = plane.settings.max_response_headers
             if limit and len(head.headers) > limit:
-                self._fail(exchange, Failure("Too many response headers", Retry.NEVER, False))
+                self._fail(exchange, TOO_MANY_HEADERS)
                 return
             data = data[end:]
             if head.status >= 200:

@@ -16,7 +16,7 @@ from router.http.h2_frames import HIGHEST, Code, Setting, code_name
 from router.http.h2_protocol import Violation
 from router.http.hpack import Field
 from router.http.message import BadMessage, HeaderList
-from router.proxy.failures import Failure, Retry, head_too_long, lost, malformed
+from router.proxy.failures import TOO_MANY_HEADERS, Failure, Retry, head_too_long, lost, malformed
 from router.proxy.h2_connection import H2Peer, H2Stream
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ class BackendStream(H2Stream):
             return
         limit = plane.settings.max_response_headers
         if limit and len(head.headers) > limit:
-            self._refuse(Failure("Too many response headers", Retry.NEVER, False))
+            self._refuse(TOO_MANY_HEADERS)
         elif head.status >= 200:
             self.answered = True
             if head.body >= 0:

@@ -45,6 +45,8 @@ CLOSED = Failure("EOF", Retry.IDEMPOTENT, False)
 CLOSED_AT_ONCE = Failure("EOF", Retry.ALWAYS, False)
 """The connection ended before anything was sent."""
 TIMED_OUT = Failure("context deadline exceeded", Retry.NEVER, False)
+TOO_MANY_HEADERS = Failure("Too many response headers", Retry.NEVER, False)
+"""More lines than `max_response_headers` (contract §8.3)."""
 NOTHING_TO_CHOOSE = Failure("No endpoints available", Retry.NEVER, False)
 
 _DIAL_ERRORS = {

@@ -180,6 +180,10 @@ FAILURES: list[tuple[str, Script, str]] = [
 ]
 
 
+EVENTS = {"half a head": ("backend-request-timeout",), "many headers": ("backend-too-many-response-headers",)}
+"""What has an event of its own besides (contract §12.5)."""
+
+
 @pytest.mark.parametrize(("name", "script", "reason"), FAILURES, ids=[row[0] for row in FAILURES])
 async def test_a_backend_that_fails_is_502(name: str, script: Script, reason: str) -> None:
     limits = {"max_response_head": 4096, "max_response_headers": 10, "endpoint_timeout": 0.3}
@@ -189,6 +193,8 @@ async def test_a_backend_that_fails_is_502(name: str, script: Script, reason: st
         assert status == 502
         assert re.search(rb"X-Cf-RouterError: endpoint_failure \(" + reason.encode() + rb"\)\r\n", head), head
         assert (await client.get())[0] == 502  # the client's connection lives on
+        events = [event for event in bench.log.names() if event.startswith("backend-")]
+        assert events[: len(events) // 2] == [*EVENTS.get(name, ()), "backend-endpoint-failed"]
 
 
 async def test_a_closed_idle_connection_costs_a_get_nothing() -> None:
