@@ -120,13 +120,19 @@ def _failed_attempts_time(exchange: Any) -> bytes:
     return _ZERO if exchange.head_at else _NONE
 
 
+def _local_address(exchange: Any) -> bytes:
+    backend = exchange.backend
+    local: str = exchange.local_address if backend is None else backend.local
+    return b'"%b"' % (local.encode() or b"-")
+
+
 ATTEMPT_FIELDS: dict[str, Callable[[Any], bytes]] = {
     "backend_time": _backend_time,
     "dial_time": _step("connect"),
     "dns_time": _step("lookup"),
     "failed_attempts": _failed_attempts,
     "failed_attempts_time": _failed_attempts_time,
-    "local_address": lambda exchange: b'"%b"' % (exchange.local_address.encode() or b"-"),
+    "local_address": _local_address,
     "tls_time": _step("handshake"),
 }
 """Fields about the attempts (contract §12.2). The steps of connecting are 0 on a connection that was there already."""
@@ -154,7 +160,6 @@ class AccessLog:
         self._fields = tuple((name, ATTEMPT_FIELDS[name]) for name in settings.access_log_fields)
         self._makers, self._pattern = _pattern(settings.access_log_fields, {})
         self._makers_at_once, self._pattern_at_once = _pattern(settings.access_log_fields, _AT_ONCE)
-        self.notes_local_address = "local_address" in settings.access_log_fields
         self._details = bool(self._fields or self._extra)
         self._line = self._json if settings.access_log_json else self._text
         self._sinks = _sinks(settings)

@@ -165,7 +165,7 @@ class Attempts(RequestState):
         """The attempt came to nothing. `stale`: on a connection that had been idle, and no byte came back."""
         if self.hedge is not None:
             self.hedge.stop()
-        self.backend = None
+        self._leave_backend()
         endpoint = self.endpoint
         assert endpoint is not None
         self._uncount()
@@ -242,8 +242,13 @@ class Attempts(RequestState):
             self._dialling = None
         if self.backend is not None:
             self.backend.abort()
-            self.backend = None
+            self._leave_backend()
         self._uncount()
+
+    def _leave_backend(self) -> None:
+        if self.responding and self.backend is not None:
+            self.local_address = self.backend.local
+        self.backend = None
 
     def _uncount(self) -> None:
         if self._counted:

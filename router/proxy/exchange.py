@@ -276,8 +276,6 @@ class Exchange(Attempts):
         """What the router adds to the response's head (contract §5.5)."""
         plane, noted = self.plane, head.noted
         assert self.endpoint is not None
-        if plane.notes_local_address and self.backend is not None:
-            self.local_address = self.backend.local
         lines = b"" if b"x-vcap-request-id" in noted else b"X-Vcap-Request-Id: %b\r\n" % self.request_id
         if plane.trace_key and self.request.noted.get(b"x-vcap-trace") == plane.trace_key:
             lines += plane.trace_lines(self.endpoint)
@@ -320,13 +318,13 @@ class Exchange(Attempts):
 
     def response_complete(self, trailers: HeaderList) -> None:
         """The response ended as it should. Its trailers pass if the client takes any (RFC 9110 §10.1.4)."""
-        self.backend = None
         self._counted = False
         self.plane.own_lane[self.endpoint.slot] -= 1  # type: ignore[union-attr]
         if self.plane.queue.waiting:
             self.plane.loop.call_soon(self.plane.queue.advance)
         self._finished = True
         self.plane.account(self)
+        self.backend = None
         if trailers and not self.takes_trailers:
             trailers = NO_TRAILERS
         self.frontend.finish(trailers)

@@ -124,8 +124,6 @@ class Plane:
         self.greeting: set[asyncio.Task[None]] = set()
         """Connections that are accepted and not yet anybody's: their PROXY header is being read."""
         self._quiet: asyncio.Event | None = None
-        self.notes_local_address = False
-        """The access log wants to know our end of backend connections."""
         self._active: list[Endpoint] = []
         """Endpoints with an account."""
         self._reasons: dict[str, int] = defaultdict(int)
@@ -204,9 +202,7 @@ class Plane:
                 self._renew_certificates(self.front_door, settings.front_tls)
         self._configure_route_services(settings)
         self._open_access_log(settings)
-        self.plain_answers = not (
-            self.trace_key or self.rewrite is not None or self.sticky.negotiate or self.notes_local_address
-        )
+        self.plain_answers = not (self.trace_key or self.rewrite is not None or self.sticky.negotiate)
         """No setting bears on the header lines that the router adds to responses."""
 
     def _configure_route_services(self, settings: WorkerSettings) -> None:
@@ -236,7 +232,6 @@ class Plane:
 
     def _open_access_log(self, settings: WorkerSettings) -> None:
         self._close_access_log()
-        self.notes_local_address = False
         if access_log.wanted(settings):
             try:
                 self.access_log = AccessLog(settings)
@@ -246,8 +241,6 @@ class Plane:
                     file=settings.access_log_file or "standard output",
                     error=error.strerror or str(error),
                 )
-            else:
-                self.notes_local_address = self.access_log.notes_local_address
 
     def _close_access_log(self) -> None:
         if self.access_log is not None:

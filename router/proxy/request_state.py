@@ -105,7 +105,7 @@ class RequestState:
         self.head_at = 0
         """When the response head came, unix ns; 0 = none came."""
         self.local_address = ""
-        """Our end of the backend connection, if the access log wants it."""
+        """Our end of a backend connection that broke off in the middle of the response."""
         ids = plane.request_ids
         self.request_id = ids.ready.pop() if ids.ready else ids.next()
         self.request_done = request.body == NO_BODY

@@ -13,7 +13,7 @@ import pytest
 from router.messages import WorkerSettings
 from router.observe.access_log import AccessLog, quoted, redacted
 from tests.support import certs
-from tests.support.wire import Backend, answering, serving
+from tests.support.wire import Backend, Client, answering, serving
 
 ANSWER = b"HTTP/1.1 200 OK\r\nDate: Mon, 01 Jan 2024 00:00:00 GMT\r\nContent-Length: 2\r\n\r\nok"
 
@@ -116,6 +116,21 @@ async def test_a_backend_that_is_down_is_named(tmp_path: Path) -> None:
     assert re.search(
         r'" 502 0 \d+ "-" "-" "127.*" "127\.0\.0\.1:1" .* x_cf_routererror:"endpoint_failure \(', path.read_text()
     )
+
+
+async def test_a_backend_that_breaks_off_is_named_with_our_end(tmp_path: Path) -> None:
+    async def breaks_off(client: Client) -> None:
+        await client.head()
+        await client.send(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nab")
+
+    path = tmp_path / "access.log"
+    settings = {"access_log_fields": ("local_address",), "access_log_file": str(path)}
+    async with serving(breaks_off, **settings) as (bench, backends):
+        client = await bench.client()
+        await client.send(b"GET / HTTP/1.1\r\nHost: app.test\r\n\r\n")
+        await client.rest()
+        host, port = backends[0].connections[0].writer.get_extra_info("peername")
+    assert f' local_address:"{host}:{port}" x_cf_routererror:"endpoint_failure (' in path.read_text()
 
 
 TOOK = r"(?!0\.000000)0\.\d{6}"
