@@ -1,5 +1,7 @@
 """What the event loop's TLS lacks, added where it makes its `SSLObject`: alerts on our side, resumption on the other.
 
+- The event loop asks an `SSLObject` once for the methods that it calls for every record. `Direct` gives it those of the
+  object in C that `SSLObject` wraps.
 - A handshake that fails leaves an alert in the outgoing buffer, and the event loop closes without sending it. `Telling`
   claims to want more first: the loop then sends what waits. The connection ends with its next event: the client closes,
   as it should after an alert, or sends more; or the time for a handshake is over.
@@ -19,17 +21,24 @@ PLAIN_HTTP = (
 )
 
 
-class Telling(ssl.SSLObject):
-    """The server's side of a connection: a client that is refused is told why (RFC 8446 §6.2)."""
+class Direct(ssl.SSLObject):
+    """Either side of a connection: records come and go without a call in between."""
 
     _outgoing: ssl.MemoryBIO
-    _failed: ssl.SSLError | None = None
 
     @classmethod
-    def _create(cls, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, **options: Any) -> Telling:
-        made: Telling = super()._create(incoming, outgoing, **options)  # type: ignore[misc]
+    def _create(cls, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, **options: Any) -> Direct:
+        made: Direct = super()._create(incoming, outgoing, **options)  # type: ignore[misc]
         made._outgoing = outgoing
+        wrapped = made._sslobj  # type: ignore[attr-defined]
+        vars(made).update(read=wrapped.read, write=wrapped.write, pending=wrapped.pending)
         return made
+
+
+class Telling(Direct):
+    """The server's side of a connection: a client that is refused is told why (RFC 8446 §6.2)."""
+
+    _failed: ssl.SSLError | None = None
 
     def do_handshake(self) -> None:
         """As always, but a failure is raised at the next call only if there is something to be sent first."""

@@ -16,7 +16,7 @@ from base64 import b64encode
 from typing import Any
 
 from router.messages import BackendTls, Certificate, FrontTls, SubjectKey
-from router.proxy.handshake import Resuming, Telling
+from router.proxy.handshake import Direct, Resuming, Telling
 
 _VERSIONS = {
     "TLSv1.0": ssl.TLSVersion.TLSv1,
@@ -111,6 +111,7 @@ def client_certificate(connection: ssl.SSLObject) -> bytes:
 def backend_context(settings: BackendTls, protocols: tuple[str, ...] = ()) -> ssl.SSLContext:
     """How TLS is spoken to backends; `protocols` are offered by ALPN. Raises ssl.SSLError."""
     context = Resuming(ssl.PROTOCOL_TLS_CLIENT)
+    context.sslobject_class = Direct
     context.minimum_version = _VERSIONS[settings.min_version]
     if settings.max_version:
         context.maximum_version = _VERSIONS[settings.max_version]
