@@ -24,12 +24,13 @@ PLAIN_HTTP = (
 class Direct(ssl.SSLObject):
     """Either side of a connection: records come and go without a call in between."""
 
+    _incoming: ssl.MemoryBIO
     _outgoing: ssl.MemoryBIO
 
     @classmethod
     def _create(cls, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, **options: Any) -> Direct:
         made: Direct = super()._create(incoming, outgoing, **options)  # type: ignore[misc]
-        made._outgoing = outgoing
+        made._incoming, made._outgoing = incoming, outgoing
         wrapped = made._sslobj  # type: ignore[attr-defined]
         vars(made).update(read=wrapped.read, write=wrapped.write, pending=wrapped.pending)
         return made
@@ -39,11 +40,21 @@ class Telling(Direct):
     """The server's side of a connection: a client that is refused is told why (RFC 8446 §6.2)."""
 
     _failed: ssl.SSLError | None = None
+    _hello: bytes | None = b""
+
+    def take_hello(self) -> bytes:
+        """What the client has sent, up to and with its ClientHello; empty if it was taken already."""
+        hello, self._hello = self._hello, None
+        return hello or b""
 
     def do_handshake(self) -> None:
         """As always, but a failure is raised at the next call only if there is something to be sent first."""
         if self._failed is not None:
             raise self._failed
+        if self._hello is not None:
+            came = self._incoming.read()
+            self._incoming.write(came)
+            self._hello += came
         try:
             super().do_handshake()
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError):

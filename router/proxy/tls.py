@@ -13,9 +13,10 @@ from __future__ import annotations
 import os
 import ssl
 from base64 import b64encode
-from typing import Any
+from typing import Any, cast
 
 from router.messages import BackendTls, Certificate, FrontTls, SubjectKey
+from router.proxy.client_hello import nothing_in_common
 from router.proxy.handshake import Direct, Resuming, Telling
 
 _VERSIONS = {
@@ -28,12 +29,16 @@ _CLIENT_CERTIFICATES = {"none": ssl.CERT_NONE, "request": ssl.CERT_OPTIONAL, "re
 DEFAULT_CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
 """For TLS up to 1.2: what has forward secrecy and authenticates what it encrypts."""
 
+NO_APPLICATION_PROTOCOL = 120
+"""The alert of RFC 7301 §3.2."""
+
 
 class FrontDoor:
     """The certificates of the HTTPS listener. `context` is what the listener uses."""
 
     def __init__(self, settings: FrontTls, protocols: tuple[str, ...] = ("http/1.1",)) -> None:
         self._protocols = protocols
+        self._alpn = [name.encode() for name in protocols]
         self._named: dict[str, ssl.SSLContext] = {}
         self._default: ssl.SSLContext
         self.rules = settings.client_rules
@@ -79,14 +84,20 @@ class FrontDoor:
                 context.load_verify_locations(cadata=settings.client_authorities)
         return context
 
-    def _choose(self, connection: ssl.SSLObject, name: str | None, _: ssl.SSLContext) -> None:
-        """The certificate for a name: exact, then the wildcard one level up, else the first (contract §9.1)."""
+    def _choose(self, connection: ssl.SSLObject, name: str | None, _: ssl.SSLContext) -> int | None:
+        """The certificate for a name: exact, then the wildcard one level up, else the first (contract §9.1).
+
+        A client with which we have no protocol in common is refused (RFC 7301 §3.2): `ssl` itself would let it in.
+        """
+        if nothing_in_common(cast(Telling, connection).take_hello(), self._alpn):
+            return NO_APPLICATION_PROTOCOL
         chosen = self._default
         if name:
             name = name.lower()
             named = self._named
             chosen = named.get(name) or named.get("*." + name.partition(".")[2]) or chosen
         connection.context = chosen
+        return None
 
     def unwelcome(self, connection: ssl.SSLObject) -> dict[str, Any] | None:
         """What the log says of a client whose certificate the rules refuse (contract §9.2); None: it may come in."""

@@ -80,6 +80,15 @@ async def test_who_is_refused_is_told_why(tmp_path: Path, options: tuple[str, ..
         assert alert in said
 
 
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
+@pytest.mark.parametrize("version", ["-tls1_2", "-tls1_3"])
+@pytest.mark.parametrize("name", [("-servername", "app.test"), ("-noservername",)])
+async def test_who_speaks_no_protocol_of_ours_is_told(version: str, name: tuple[str, ...]) -> None:
+    async with serving(answering(OK), **https()) as (bench, _):
+        command = ("openssl", "s_client", "-connect", f"127.0.0.1:{bench.port}", "-ign_eof", version, *name)
+        assert "alert no application protocol" in await run(*command, "-alpn", "h3,smtp")
+
+
 @pytest.mark.parametrize("http2", [True, False])
 async def test_httpx(http2: bool) -> None:
     async with serving(answering(OK), **https()) as (bench, _):
