@@ -114,7 +114,8 @@ class Ledger:
 async def send(port: int, total: int, at: Callable[[int], None] = lambda number: None) -> Ledger:
     """Send `total` requests, each kind as often as the others; `at` is told the number of each before it is sent.
 
-    A connection that breaks is replaced. Raises AssertionError at an answer of another kind.
+    A connection that breaks is replaced. Raises AssertionError at an answer of another kind, and TimeoutError with the
+    number and kind of a request that got none within `PATIENCE` seconds.
     """
     turns = iter(range(total))
     connections = iter(range(total + CONNECTIONS))
@@ -127,7 +128,10 @@ async def send(port: int, total: int, at: Callable[[int], None] = lambda number:
                 at(number)
                 kind = KINDS[number % len(KINDS)]
                 try:
-                    await ask(reader, writer, kind)
+                    async with asyncio.timeout(PATIENCE):
+                        await ask(reader, writer, kind)
+                except TimeoutError:
+                    raise TimeoutError(f"request {number} has no answer after {PATIENCE:.0f} s: {kind}") from None
                 except (asyncio.IncompleteReadError, ConnectionError):
                     ledger.broken[connection] = time.monotonic()
                     ledger.unanswered[kind] += 1
@@ -146,7 +150,12 @@ async def send(port: int, total: int, at: Callable[[int], None] = lambda number:
         if length and int(length[1]):
             await reader.readexactly(int(length[1]))
 
-    await asyncio.gather(*(client() for _ in range(CONNECTIONS)))
+    clients = [asyncio.ensure_future(client()) for _ in range(CONNECTIONS)]
+    try:
+        await asyncio.gather(*clients)
+    finally:
+        for each in clients:
+            each.cancel()
     return ledger
 
 

@@ -65,7 +65,10 @@ async def exactly(total: int) -> list[str]:
             return counts.wrong_in_log(log, bounds) + counts.wrong_in_metrics(text, bounds)
 
         found = await counts.settled(wrong)
-    print(f"{total} requests of {len(counts.KINDS)} kinds, 2 workers, {took:.0f} s: {len(found)} figures wrong")
+    print(
+        f"{total} requests of {len(counts.KINDS)} kinds, 2 workers, {took:.0f} s: {len(found)} figures wrong",
+        flush=True,
+    )
     return found
 
 
@@ -75,10 +78,11 @@ async def killed(total: int) -> list[str]:
     fell: list[str] = []
     async with serving() as (port, status, log):
         kills: list[asyncio.Task[None]] = []
+        dead: set[int] = set()
 
         def at(number: int) -> None:
             if number and number % (total // (KILLS + 1)) == 0 and len(kills) < KILLS:
-                kills.append(asyncio.ensure_future(_kill(status, len(kills) % 2)))
+                kills.append(asyncio.ensure_future(_kill(status, len(kills) % 2, dead)))
 
         async def look() -> None:
             while True:
@@ -88,7 +92,9 @@ async def killed(total: int) -> list[str]:
                 await asyncio.sleep(0.2)
 
         looking = asyncio.ensure_future(look())
+        began = time.monotonic()
         ledger = await counts.send(port, total, at)
+        took = time.monotonic() - began
         await asyncio.gather(*kills)
         bounds = ledger.bounds(counts.REPORTED)
 
@@ -99,20 +105,33 @@ async def killed(total: int) -> list[str]:
         found = await counts.settled(wrong)
         await asyncio.sleep(counts.REPORTED)  # what is still on its way may be too much
         found = found or await wrong()
+        if looking.done():  # it never ends by itself
+            raise BenchError(f"/metrics could not be read all the time: {looking.exception()!r}")
         looking.cancel()
         in_log, in_metrics = counts.missing(log, await asyncio.to_thread(_get, status, "/metrics"), ledger)
     allowed = sum(most - fewest for fewest, most in bounds.values()) - sum(ledger.unanswered.values())
     print(
-        f"{total} requests, {KILLS} workers killed: {len(ledger.broken)} connections broke; of {allowed} requests that"
-        f" a worker answered in its last {counts.REPORTED} s the log misses {in_log}, the metrics {in_metrics};"
-        f" {len(found)} figures wrong, {len(fell)} counters fell"
+        f"{total} requests, {KILLS} workers killed, {took:.0f} s: {len(ledger.broken)} connections broke;"
+        f" of {allowed} requests that a worker answered in its last {counts.REPORTED} s"
+        f" the log misses {in_log}, the metrics {in_metrics};"
+        f" {len(found)} figures wrong, {len(fell)} counters fell",
+        flush=True,
     )
     return found + fell
 
 
-async def _kill(status: int, slot: int) -> None:
-    workers = json.loads(await asyncio.to_thread(_get, status, "/api/overview"))["workers"]
-    os.kill(workers[slot]["pid"], signal.SIGKILL)
+async def _kill(status: int, slot: int, dead: set[int]) -> None:
+    """Kill the worker in this slot, once there is one that is not among the `dead`; it is then."""
+    for _ in range(int(counts.PATIENCE / counts.PAUSE)):
+        workers = json.loads(await asyncio.to_thread(_get, status, "/api/overview"))["workers"]
+        # Process 0 stands for "none": a signal to it would hit the bench itself.
+        alive = [each["pid"] for each in workers if each["slot"] == slot and each["pid"] not in {0, *dead}]
+        if alive:
+            dead.add(alive[0])
+            os.kill(alive[0], signal.SIGKILL)
+            return
+        await asyncio.sleep(counts.PAUSE)
+    raise BenchError(f"nobody took the place of the worker killed in slot {slot}")
 
 
 async def _until_ready(port: int) -> None:
@@ -132,7 +151,9 @@ def _get(port: int, path: str) -> str:
     response = connection.getresponse()
     text = response.read().decode()
     connection.close()
-    return text if response.status == 200 else ""
+    if response.status != 200:
+        raise OSError(f"{path} is answered {response.status}: {text[:100]!r}")
+    return text
 
 
 def main() -> None:
@@ -141,8 +162,13 @@ def main() -> None:
     parser.add_argument("only", nargs="*", metavar="PART", help="exactly, killed; both without one")
     given = parser.parse_args()
     parts = given.only or ["exactly", "killed"]
-    found = asyncio.run(exactly(given.requests)) if "exactly" in parts else []
-    found += asyncio.run(killed(given.requests)) if "killed" in parts else []
+    found: list[str] = []
+    try:
+        for name, part in (("exactly", exactly), ("killed", killed)):
+            if name in parts:
+                found += asyncio.run(part(given.requests))
+    except (BenchError, TimeoutError) as error:
+        raise SystemExit(f"bench.exact: {error}") from error
     for line in found:
         print(f"  {line}")
     if found:

@@ -1,8 +1,11 @@
 """`python -m bench.flood`: what requests feel of a flood of registrations.
 
-- Requests come at a steady rate, whatever becomes of those before, and count from the moment at which they were due.
+- Requests come at a gentle, steady rate, whatever becomes of those before. They count from the moment at which they
+  were sent; one for which no connection was free, from the moment at which it was due. So a client that woke late is
+  not taken for a slow router.
 - Phases take turns: quiet, heartbeats that change nothing (50,000 a second, 600 bytes each, over a real nats-server),
-  and registrations that are all new, in one burst.
+  quiet, and registrations that are all new, in one burst. A phase is compared with the quiet ones of its round; the
+  median of all rounds counts.
 - With two cores one has the worker, the backend and the client; control, NATS and the publisher have the other. More
   cores are for the load. `--unpinned` leaves it to the kernel.
 - What control took in and the CPU of each process come from the router's own figures and from the kernel.
@@ -13,6 +16,7 @@ import json
 import math
 import os
 import socket
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -49,26 +53,26 @@ SETTLE = 60.0
 
 
 class Client(asyncio.Protocol):
-    """One connection; `sent` is when the request in flight was due."""
+    """One connection; `begun` is what the request in flight counts from."""
 
     def __init__(self, free: "deque[Client]", waiting: deque[float], taken: list[float]) -> None:
         self._free, self._waiting, self._taken = free, waiting, taken
-        self._due = 0.0
+        self._begun = 0.0
         self._transport: Any = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
         self._free.append(self)
 
-    def send(self, due: float) -> None:
-        self._due = due
+    def send(self, begun: float) -> None:
+        self._begun = begun
         self._transport.write(b"GET /small HTTP/1.1\r\nHost: %b\r\n\r\n" % HOST.encode())
 
     def data_received(self, data: bytes) -> None:
         """An answer: short, so it comes in one piece."""
         if not data.startswith(b"HTTP/1.1 200"):
             raise SystemExit(f"the router answered {data[:60]!r}")
-        self._taken.append(time.monotonic() - self._due)
+        self._taken.append(time.monotonic() - self._begun)
         if self._waiting:
             self.send(self._waiting.popleft())
         else:
@@ -89,7 +93,7 @@ async def request(port: int, rate: float, seconds: float) -> list[float]:
         if (wait := due - time.monotonic()) > 0:
             await asyncio.sleep(wait)
         if free:
-            free.popleft().send(due)
+            free.popleft().send(time.monotonic())
         else:
             waiting.append(due)
     await asyncio.sleep(1.0)
@@ -253,8 +257,12 @@ def told(kind: str, figures: Figures, quiet: Figures) -> str:
     """A line of the report."""
     seconds = figures.seconds
     ratio = figures.quantile(0.99) / quiet.quantile(0.99)
-    each = [now / before for now, before in zip(figures.p99, quiet.p99, strict=False)]
-    spread = f"{min(each):.2f}–{max(each):.2f}"
+    rounds = [sum(pair) / 2 for pair in zip(quiet.p99[::2], quiet.p99[1::2], strict=True)]
+    by_round = f"{statistics.stdev(quiet.p99) / statistics.mean(quiet.p99):.0%} apart"
+    if figures is not quiet:
+        each = [now / before for now, before in zip(figures.p99, rounds, strict=True)]
+        low, middle, high = statistics.quantiles(each, n=4)
+        by_round = f"{middle:.2f} ({low:.2f}–{high:.2f}; {min(each):.2f}–{max(each):.2f})"
     flood = (
         f"{figures.messages / figures.flood:,.0f} | {figures.messages - figures.registered:,}"
         if figures.flood
@@ -262,17 +270,17 @@ def told(kind: str, figures: Figures, quiet: Figures) -> str:
     )
     quantiles = " | ".join(f"{figures.quantile(share):.2f}" for share in (0.5, 0.99, 0.999))
     return (
-        f"| {kind} | {len(figures.taken):,} | {quantiles} | {ratio:.2f} | {spread} | {flood} | "
+        f"| {kind} | {len(figures.taken):,} | {quantiles} | {ratio:.2f} | {by_round} | {flood} | "
         f"{figures.worker / seconds:.1%} | {figures.control / seconds:.1%} |"
     )
 
 
 def main(
-    rounds: Annotated[int, typer.Option(help="Rounds; each has every kind of phase.")] = 5,
-    seconds: Annotated[float, typer.Option(help="Seconds of a phase.")] = 4.0,
+    rounds: Annotated[int, typer.Option(help="Rounds, two or more; each has every kind of phase.", min=2)] = 10,
+    seconds: Annotated[float, typer.Option(help="Seconds of a phase.")] = 2.0,
     rate: Annotated[int, typer.Option(help="Heartbeats a second.")] = 50_000,
     endpoints: Annotated[int, typer.Option(help="Endpoints that send heartbeats, and new ones in a burst.")] = 50_000,
-    requests: Annotated[float, typer.Option(help="Requests a second.")] = 1000.0,
+    requests: Annotated[float, typer.Option(help="Requests a second.")] = 500.0,
     unpinned: Annotated[bool, typer.Option(help="Let the kernel decide where processes run.")] = False,
 ) -> None:
     """Measure requests during a flood of registrations."""
@@ -294,8 +302,8 @@ def main(
     place = "nothing pinned" if unpinned else "worker and control on a core each"
     print(f"{requests:,.0f} requests a second, {place}, {dropped} messages dropped\n")
     print(
-        "| phase | requests | p50 ms | p99 ms | p99.9 ms | p99 × quiet | by round | messages/s | lost | worker CPU | "
-        "control CPU |"
+        "| phase | requests | p50 ms | p99 ms | p99.9 ms | p99 × quiet | median round (middle half; all) | messages/s "
+        "| lost | worker CPU | control CPU |"
     )
     print("|---|---:|---:|---:|---:|---:|---|---:|---:|---:|---:|")
     for kind, figures in sums.items():
