@@ -9,54 +9,15 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
 from aiohttp import web
 
+from router.admin.store import FILE, Named, Store, StoreError, body_of
 from router.config.route_body import RouteError, read_route
-from router.config.static import StaticRoute
 
-FILE, API = "file", "api"
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _SUBJECT = "/api/routes/{name:.+}"
-
-
-class StoreError(Exception):
-    """A change that can't be kept, in words for a person."""
-
-
-class Named(NamedTuple):
-    """A route under its name, who wrote it (`FILE` or `API`), and the opaque part of the ETag of this version."""
-
-    name: str
-    source: str
-    route: StaticRoute
-    tag: str
-
-
-def body_of(route: StaticRoute) -> dict[str, Any]:
-    """The JSON body that makes this route, without what is as it would be anyway."""
-    return route.model_dump(mode="json", exclude_defaults=True, exclude={"name"})
-
-
-class Store(Protocol):
-    """Where static routes are (`control.static_routes`)."""
-
-    def all(self) -> list[Named]:
-        """In order of their names."""
-        ...
-
-    def get(self, name: str) -> Named | None:
-        """The route of this name."""
-        ...
-
-    def put(self, name: str, route: StaticRoute) -> Named:
-        """Add or replace a route. Raises StoreError."""
-        ...
-
-    def delete(self, name: str) -> None:
-        """Remove a route. Raises StoreError."""
-        ...
 
 
 class RoutesApi:

@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
-import errno
 import hmac
+import socket
 import ssl
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from itertools import islice
@@ -22,6 +22,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from router.admin.pages import STREAM
+from router.admin.ports import Ports
 from router.admin.routes_api import problem
 from router.messages import EndpointSpec
 
@@ -37,10 +38,6 @@ _CHUNK = 500
 Routes = Callable[[], Iterator[tuple[str, list[EndpointSpec]]]]
 
 _encode = msgspec.json.encode
-
-
-class StatusError(Exception):
-    """A listener that can't be had; the message names the key, the port and what to do."""
 
 
 class StatusServer:
@@ -66,24 +63,9 @@ class StatusServer:
         """What else the status port serves, for the user with the password."""
         self._deprecated = deprecated
         self._runners: list[web.AppRunner] = []
-        self.port = 0
-        """The status port in use; 0 = none in plain HTTP."""
-        self.tls_port = 0
-        """The status port over TLS."""
-        self.routes_port = 0
-        """The port of `/routes` on 127.0.0.1."""
 
-    async def start(
-        self,
-        host: str,
-        port: int | None,
-        routes_port: int,
-        tls: tuple[int, ssl.SSLContext] | None = None,
-    ) -> None:
-        """Listen; port 0 = any free one, None = not at all. `tls` is the port for TLS, with how it is spoken.
-
-        Raises StatusError.
-        """
+    async def start(self, ports: Ports, tls: ssl.SSLContext | None = None) -> None:
+        """Serve those who come to these ports; `tls` is how TLS is spoken on the port that is for it."""
         handlers: dict[str, Handler] = {
             "/health": self._serve_health,
             "/healthz": self._serve_health if self._deprecated else self._serve_alive,
@@ -94,12 +76,9 @@ class StatusServer:
         }
         if not self._deprecated:
             handlers[ALIVE] = self._serve_alive
-        if port is not None:
-            self.port = await self._listen(handlers, self._deprecated, host, port, "status.port")
-        if tls is not None:
-            self.tls_port = await self._listen(handlers, self._deprecated, host, tls[0], "status.tls.port", tls[1])
-        only_routes: dict[str, Handler] = {"/routes": self._serve_routes}
-        self.routes_port = await self._listen(only_routes, True, "127.0.0.1", routes_port, "status.routes.port")
+        await self._serve(handlers, self._deprecated, ports.status)
+        await self._serve(handlers, self._deprecated, ports.tls, tls)
+        await self._serve({"/routes": self._serve_routes}, True, ports.routes)
 
     async def stop(self) -> None:
         """Stop listening."""
@@ -107,28 +86,22 @@ class StatusServer:
             await runner.cleanup()
         self._runners.clear()
 
-    async def _listen(
+    async def _serve(
         self,
         handlers: dict[str, Handler],
         all_protected: bool,
-        host: str,
-        port: int,
-        key: str,
+        sockets: list[socket.socket],
         context: ssl.SSLContext | None = None,
-    ) -> int:
+    ) -> None:
         app = web.Application(middlewares=[self._guard(frozenset(handlers), all_protected)])
         for path, handler in handlers.items():
             app.router.add_route("*", path, handler)
         app.add_routes(self._api)
         runner = web.AppRunner(app, access_log=None, keepalive_timeout=_TIMEOUT, shutdown_timeout=1.0)
-        await runner.setup()
-        try:
-            await web.TCPSite(runner, host, port, ssl_context=context).start()
-        except OSError as error:
-            await runner.cleanup()
-            raise StatusError(_why(error, host, port, key)) from error
         self._runners.append(runner)
-        return int(runner.addresses[0][1])
+        await runner.setup()
+        for sock in sockets:
+            await web.SockSite(runner, sock, ssl_context=context).start()
 
     def _guard(self, paths: frozenset[str], all_protected: bool) -> Any:
         @web.middleware
@@ -242,11 +215,3 @@ async def _api_answer(answer: Awaitable[web.StreamResponse]) -> web.StreamRespon
 
 async def _in_time(answer: Awaitable[web.StreamResponse]) -> web.StreamResponse:
     return await asyncio.wait_for(answer, _TIMEOUT)
-
-
-def _why(error: OSError, host: str, port: int, key: str) -> str:
-    if error.errno == errno.EADDRINUSE:
-        return f"{key}: port {port} on {host} is in use by another program: stop it, or set `{key}` to another port"
-    if error.errno == errno.EACCES:
-        return f"{key}: port {port} needs more rights than this process has: set `{key}` to one above 1023"
-    return f"{key}: cannot listen on {host} port {port}: {error.strerror or error}"

@@ -25,6 +25,8 @@ CHECK_TIMEOUT = 30.0
 def run(config_path: str | None, overrides: dict[str, object]) -> int:
     """Run the router; gives the exit status: 0 after an orderly end, 1 when it could not start, 3 after a drain that
     had to cut something."""
+    # Modules and tables are made of many objects that stay: looking through them again and again finds nothing.
+    gc.set_threshold(100_000, 20, 1000)
     from router.cli.check import load_or_report
 
     loaded = load_or_report(config_path, overrides)
@@ -34,11 +36,10 @@ def run(config_path: str | None, overrides: dict[str, object]) -> int:
     import setproctitle
     import uvloop
 
+    _import_nats()
     from router.control.errors import StartError
 
     setproctitle.setproctitle(f"router: control {loaded.config.port}")
-    # A table is made of many objects that stay: looking through them again and again finds nothing.
-    gc.set_threshold(100_000, 20, 1000)
     try:
         status = uvloop.run(Running(loaded, config_path, overrides).serve())
     except StartError as error:
@@ -47,6 +48,21 @@ def run(config_path: str | None, overrides: dict[str, object]) -> int:
     if status is None:
         _exec()
     return status or 0
+
+
+def _import_nats() -> None:
+    """Import nats-py without aiohttp, which it would use for websockets, if it were there.
+
+    It is, but takes a fifth of a second, and is wanted later only (`Control._start_status`).
+    """
+    absent = "aiohttp" not in sys.modules
+    if absent:
+        sys.modules["aiohttp"] = None  # type: ignore[assignment]
+    try:
+        import nats.aio.client  # noqa: F401
+    finally:
+        if absent:
+            del sys.modules["aiohttp"]
 
 
 class Running:

@@ -1,7 +1,7 @@
 """Control, put together: the order in which it starts and stops (contract §2.9).
 
-    run_dir locked → workers of an earlier control gathered → ports bound → status server → workers → bus → table fills
-    → workers listen → healthy
+    run_dir locked → workers of an earlier control gathered → ports bound → workers → bus → table fills
+    → workers listen → status server → healthy
 
 Ports are bound first, so that a mistake there is told at once; nobody listens on them before a worker has a table. A
 table taken over from living workers is in force already, so nothing is waited for. Stopping is the same backwards.
@@ -13,14 +13,16 @@ import asyncio
 import os
 import secrets
 import time
+from collections import deque
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from router import in_flight
-from router.admin.status import StatusError
+from router.admin.ports import StatusError, port_of
 from router.config.model import RouterConfig
 from router.control.adoption import Adoption
 from router.control.bus.client import Bus
@@ -33,10 +35,9 @@ from router.control.health_checks import HealthChecks
 from router.control.history_file import HistoryFile
 from router.control.keeper import Keeper
 from router.control.lifecycle import Health, Phase
-from router.control.local import LocalKeeper
 from router.control.observing import Observing
 from router.control.office import ControlOffice
-from router.control.on_bus import OnBus
+from router.control.on_bus import BUS_SOON, OnBus
 from router.control.periodic import Periodic
 from router.control.registry import Registry
 from router.control.settings import (
@@ -58,12 +59,19 @@ from router.messages import HealthState, ReopenLog, SetHealth, TableOp, WorkerSe
 from router.observe.log import Log
 from router.observe.varz import TICK
 
+if TYPE_CHECKING:
+    from router.control.local import LocalKeeper
+
 STOP_GRACE = 1.0
 """Seconds that requests in flight have when the router stops."""
 STATUS_INTERVAL = 10.0
 """Seconds between two status lines for systemd."""
 TICKET_SECRET_LIFE = 43200.0
 """Seconds after which workers seal session tickets anew."""
+LOADING = 5.0
+"""Seconds for which the status server makes way for a table that is coming in."""
+MOST_UNDIRECTED = 150
+"""Changes, or pieces of a table, that the directory of apps may be behind: what waits takes memory."""
 BEGIN_TIMEOUT = 10.0
 """Seconds after which it is reported that no worker accepts connections, again and again."""
 
@@ -100,7 +108,12 @@ class Control:
         self._spans_to = export(config, self.identity.id, ip)
         self.notifier = Notifier()
         self._healthy = asyncio.Event()
+        self._unhurried = asyncio.Event()
+        """Workers listen, or will have to wait for their table."""
+        self._undirected: deque[list[TableOp]] = deque()
+        """Changes of the table that the directory of apps has not heard of (`_settle`)."""
         self._opening: asyncio.Task[None]
+        self._settling: asyncio.Task[None]
         self._periodic = Periodic(self.log)
         self._to_stop = AsyncExitStack()
 
@@ -264,12 +277,10 @@ class Control:
             config.routes, self.run_dir.path, self.registry.set_static, self.log.component("registry")
         )
         self.status = Status(self)
-        self._to_stop.push_async_callback(self.status.server.stop)
-        access = await self.status.start()
-        metrics = await self.observing.listen()
-        if metrics is not None:
-            self._to_stop.push_async_callback(metrics.cleanup)
-        self.run_dir.save_status(access)
+        self._to_stop.push_async_callback(self.status.stop)
+        self.status.bind()
+        self._to_stop.push_async_callback(self.observing.stop)
+        self.observing.bind()
         taken_over = await self._start_workers(loop, listeners, adoption)
         self._to_stop.push_async_callback(self._leave_bus)
         self._start_bus()
@@ -285,7 +296,19 @@ class Control:
         every(config.prune_stale_droplets_interval, self._prune)
         every(config.warm_start.snapshot_interval, self.history_file.save)
         self._opening = loop.create_task(self._open(taken_over, began))
+        self._settling = loop.create_task(self._settle())
         self._to_stop.push_async_callback(self._stop_opening)
+        await self._while_loading()
+        self.run_dir.save_status(await self.status.start())
+        await self.observing.serve()
+
+    async def _while_loading(self) -> None:
+        """Return when neither the table nor the bus needs all of this process any more."""
+        unhurried = asyncio.ensure_future(self._unhurried.wait())
+        await asyncio.wait({self._opening, unhurried}, timeout=LOADING, return_when=asyncio.FIRST_COMPLETED)
+        unhurried.cancel()
+        if self.on_bus is not None:
+            await self.on_bus.gained(BUS_SOON)
 
     async def _start_workers(
         self, loop: asyncio.AbstractEventLoop, listeners: list[Listeners], adoption: Adoption
@@ -312,6 +335,8 @@ class Control:
             self.static_routes.start()
             keeper.introduce_adopted()
         else:
+            from router.control.local import LocalKeeper  # with all of a worker
+
             self.static_routes.start()
             self.keeper = LocalKeeper(loop, self.log, office, self.feed, self.in_flight, listeners)
         self._to_stop.push_async_callback(self.keeper.stop, STOP_GRACE)
@@ -330,10 +355,11 @@ class Control:
 
     async def _open(self, taken_over: bool, began: float) -> None:
         """Let the table fill, then have workers accept connections."""
-        if not taken_over and self.on_bus is not None and await self.on_bus.let_table_fill():
+        if not taken_over and self.on_bus is not None and await self.on_bus.let_table_fill(self._unhurried.set):
             self.health.table_taken_over()
         while not (listening := await self.keeper.begin(BEGIN_TIMEOUT)):
             self.log.error("no-worker-listens", port=self.port, remedy="see what the workers wrote")
+        self._unhurried.set()
         self.health.serving()
         self.notifier.ready(self.status.line())
         self.log.info(
@@ -349,21 +375,22 @@ class Control:
 
     async def _stop_opening(self) -> None:
         self._opening.cancel()
-        await asyncio.wait([self._opening])
+        self._settling.cancel()
+        await asyncio.wait([self._opening, self._settling])
 
     # ------------------------------------------------------------ what parts tell one another
 
     @property
     def status_port(self) -> int:
-        return self.status.server.port
+        return port_of(self.status.ports.status)
 
     @property
     def status_tls_port(self) -> int:
-        return self.status.server.tls_port
+        return port_of(self.status.ports.tls)
 
     @property
     def routes_port(self) -> int:
-        return self.status.server.routes_port
+        return port_of(self.status.ports.routes)
 
     @property
     def bus(self) -> Bus | None:
@@ -375,11 +402,30 @@ class Control:
         return self.on_bus.fleet if self.on_bus is not None else None
 
     def _table_changed(self, ops: list[TableOp]) -> None:
-        self.figures.directory.apply(ops)
         self.feed.publish(ops)
         self.health_checks.apply(ops)
+        directory = self.figures.directory
+        if self._unhurried.is_set() and not self._undirected:
+            directory.apply(ops)
+            return
+        self._undirected.append(ops)
+        if len(self._undirected) > MOST_UNDIRECTED:
+            directory.apply(self._undirected.popleft())
+
+    async def _settle(self) -> None:
+        """When workers don't wait for it any more, do bit by bit what a table that came in has left over."""
+        await self._unhurried.wait()
+        while self._undirected:
+            self.figures.directory.apply(self._undirected.popleft())
+            await asyncio.sleep(0)
+        digest = self.registry.digest
+        while digest.behind:
+            digest.settle()
+            await asyncio.sleep(0)
 
     def _health_checked(self, ops: Sequence[SetHealth]) -> None:
+        while self._undirected:
+            self.figures.directory.apply(self._undirected.popleft())
         self.observing.health_changed(ops)
         self.feed.publish(list(ops))
 

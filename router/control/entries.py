@@ -6,7 +6,7 @@ import math
 from sys import intern
 from typing import Any
 
-from router.messages import NO_OPTIONS, EndpointSpec, PutEndpoint, PutPool, unpack
+from router.messages import NO_OPTIONS, EndpointSpec, PutEndpoint, PutPool, RouteOptions, unpack
 
 DEAD = -math.inf
 """`Entry.refreshed` of one that is gone."""
@@ -75,11 +75,14 @@ class Pool:
         """When an endpoint last came, changed or went; monotonic seconds."""
 
     @property
+    def asked(self) -> RouteOptions | None:
+        """The options, None when nothing was asked for."""
+        return None if self.options is NO_OPTIONS else self.options
+
+    @property
     def put(self) -> PutPool:
         """The operation that tells workers."""
-        return PutPool(
-            self.key, self.context_path, self.algorithm, None if self.options is NO_OPTIONS else self.options
-        )
+        return PutPool(self.key, self.context_path, self.algorithm, self.asked)
 
 
 def component(spec: EndpointSpec) -> str:

@@ -13,13 +13,15 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import msgspec
 
 from router.frames import FrameError, Splitter, frame
 from router.messages import FRAME_HEADER, Delta, FromWorker, NewRoute, Table, TableOp, ToWorker
-from router.worker import Worker
+
+if TYPE_CHECKING:
+    from router.worker import Worker
 
 CHUNK = 256
 """Table operations at which a frame is full; each endpoint of a new route counts as one."""

@@ -71,6 +71,13 @@ class History:
             self.changes += 1
             self._events.extend([(when, what, route, address, why) for address in addresses])
 
+    def happened_all(self, what: str, of: Collection[tuple[str, str]], why: str) -> None:
+        """The same happened to many endpoints: (route, address)."""
+        if not self._silent:
+            when = self._clock()
+            self.changes += 1
+            self._events.extend([(when, what, route, address, why) for route, address in of])
+
     @contextmanager
     def resumed(self) -> Iterator[None]:
         """A table is taken up whose history is known: what comes meanwhile is nothing new."""
@@ -108,7 +115,8 @@ class History:
 
     def came(self, host: str) -> None:
         """The host has a route again."""
-        self._gone.pop(host, None)
+        if self._gone:
+            self._gone.pop(host, None)
 
     def explain(self, host: str) -> list[str]:
         """A line for a person about a host that was served once; none about any other."""

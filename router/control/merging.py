@@ -9,12 +9,25 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
 
+import msgspec
+
 from router.control.entries import Entry, Pool, about
 from router.control.registry import MARGIN, Registry
-from router.messages import EndpointSpec, RouteOptions, TableOp, pack
+from router.control.table import NewEndpoints
+from router.messages import NO_OPTIONS, EndpointSpec, RouteOptions, TableOp, pack
 from router.table.digest import bucket_of, entry_digest
 
-Shared = tuple[str, str, RouteOptions, list[tuple[bytes, float]]]
+
+class Route(msgspec.Struct, array_like=True, gc=False):
+    """What another router tells of a route: some of its endpoints, each with the second in which it last registered."""
+
+    key: str
+    context_path: str
+    options: RouteOptions | None
+    endpoints: list[tuple[EndpointSpec, float]]
+
+
+Shared = tuple[str, str, RouteOptions | None, list[tuple[bytes, float]]]
 """A route for another router: key, context path, options, packed endpoints with the monotonic second of their stamp."""
 
 
@@ -30,7 +43,7 @@ def export(registry: Registry, buckets: Collection[int] | None = None) -> Iterat
         if pool is not None:
             endpoints = [(e.endpoint.put.packed, e.refreshed) for e in pool.entries.values() if not e.endpoint.source]
             if endpoints:
-                yield key, pool.context_path, pool.options, endpoints
+                yield key, pool.context_path, pool.asked, endpoints
 
 
 def export_gone(registry: Registry, buckets: Collection[int] | None = None) -> Iterator[tuple[str, str, float]]:
@@ -40,39 +53,46 @@ def export_gone(registry: Registry, buckets: Collection[int] | None = None) -> I
             yield key, address, stamp
 
 
-def merge(
-    registry: Registry,
-    key: str,
-    path: str,
-    options: RouteOptions,
-    endpoints: Iterable[tuple[EndpointSpec, float]],
-    offset: float,
-    ops: list[TableOp],
-) -> int:
-    """What another router knows of a route: the number of changes that it made here.
+def merge(registry: Registry, routes: Iterable[Route], offset: float, ops: list[TableOp]) -> int:
+    """What another router knows of some routes: the number of changes that it made here.
 
-    Stamps are by this clock when `offset` is added. The caller passes `ops` on to the registry's sink.
+    Stamps are by this clock when `offset` is added. The caller passes `ops` on to the registry's sink. Tables come by
+    the hundred thousand: what does not depend on the route is looked up once, and what is seldom so is no call.
     """
-    now, accepts, clamped = registry.now, registry.accepts, registry.clamped
+    now, since, longest = registry.now, registry.listening_since, int(registry.settings.stale_threshold)
+    accepts, pools = registry.accepts, registry.pools
     gone = bool(registry.tombstones) or bool(registry.unfit)
-    news: list[tuple[EndpointSpec, str, float]] = []
-    for told, stamp in endpoints:
-        spec, heard = clamped(told), stamp + offset
-        # What is too old is refused; what never ages only if this router would have heard of it since.
-        if now - heard > spec.stale_after and (not spec.tls or heard > registry.listening_since):
-            continue
-        address = spec.address
-        if accepts(spec.isolation_segment) and not (gone and registry.taken_away(key, address, heard)):
-            news.append((spec, address, heard))
-    pool = registry.pools.get(key)
-    if pool is not None:
-        return sum(_merge_into(registry, pool, spec, heard, ops) for spec, _, heard in news)
-    if news:
-        ops += registry.put_route(key, path, options, news, "another router knew it")
-        if gone:
-            for _, address, _ in news:
-                registry.tombstones.lift((key, address))
-    return len(news)
+    changes = 0
+    new: dict[str, NewEndpoints] = {}
+    for route in routes:
+        key = route.key
+        heard_of: list[tuple[EndpointSpec, str, float]] = []
+        for spec, stamp in route.endpoints:
+            if not 0 < spec.stale_after <= longest or spec.protocol == "http2":
+                spec = registry.clamped(spec)
+            heard = stamp + offset
+            # What is too old is refused; what never ages only if this router would have heard of it since.
+            if now - heard > spec.stale_after and (not spec.tls or heard > since):
+                continue
+            address = f"{spec.host}:{spec.port}"
+            if accepts(spec.isolation_segment) and not (gone and registry.taken_away(key, address, heard)):
+                heard_of.append((spec, address, heard))
+        pool = pools.get(key)
+        if pool is not None:
+            for spec, _, heard in heard_of:
+                changes += _merge_into(registry, pool, spec, heard, ops)
+        elif heard_of:
+            changes += len(heard_of)
+            if key in new:
+                new[key][2].extend(heard_of)
+            else:
+                new[key] = route.context_path, route.options or NO_OPTIONS, heard_of
+            if gone:
+                for _, address, _ in heard_of:
+                    registry.tombstones.lift((key, address))
+    if new:
+        registry.put_routes(new, "another router knew it", ops)
+    return changes
 
 
 def _merge_into(registry: Registry, pool: Pool, spec: EndpointSpec, heard: float, ops: list[TableOp]) -> bool:

@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import ssl
 import threading
 import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from aiohttp import web
-
-from router.admin.pages import Pages
+from router.admin.ports import StatusError, listen, port_of
 from router.admin.views import Views
 from router.control.errors import StartError
 from router.control.settings import histogram_bounds
@@ -27,6 +27,9 @@ from router.observe.otlp import Export, Exporter
 from router.observe.varz import Figures
 
 if TYPE_CHECKING:
+    from aiohttp import web
+
+    from router.admin.pages import Pages
     from router.control.app import Control
 
 RENDERING_NICENESS = 10
@@ -54,7 +57,9 @@ class Observing:
             self.figures.directory.in_flight,
             lambda: control.config.backends.max_conns,
         )
-        self.pages = Pages(self.views, self.metrics)
+        self._metrics_at: list[socket.socket] = []
+        self._metrics_tls: ssl.SSLContext | None = None
+        self._metrics_server: web.AppRunner | None = None
         self.metrics_port = 0
         """The port of `/metrics` on 127.0.0.1, 0 without one."""
         self._rendering = asyncio.Lock()
@@ -63,6 +68,13 @@ class Observing:
         self._exporter: Exporter | None = None
         self._exported = (0, 0)
         """By exporters of earlier settings: requests exported and lost."""
+
+    @cached_property
+    def pages(self) -> Pages:
+        """What of it is served over HTTP."""
+        from router.admin.pages import Pages  # with aiohttp, so not before the table is there
+
+        return Pages(self.views, self.metrics)
 
     async def metrics(self) -> bytes:
         """The text of a scrape; made in another thread of low priority, one scrape at a time."""
@@ -114,25 +126,37 @@ class Observing:
         else:
             self._exported = (self._exported[0], self._exported[1] + len(records))
 
-    async def listen(self) -> web.AppRunner | None:
-        """Serve `/metrics` on 127.0.0.1, if the configuration wants it. Raises StartError."""
+    def bind(self) -> None:
+        """Listen for those who want `/metrics`, if the configuration wants it. Raises StartError."""
         config = self._control.config.prometheus
         if not config.enabled:
-            return None
+            return
+        try:
+            self._metrics_at = listen("127.0.0.1", config.port, "prometheus.port")
+        except StatusError as error:
+            raise StartError(str(error)) from error
+        self.metrics_port = port_of(self._metrics_at)
+        self._metrics_tls = self._tls()
+
+    async def serve(self) -> None:
+        """Answer those who want `/metrics`."""
+        if not self._metrics_at:
+            return
+        from aiohttp import web
+
         app = web.Application()
         app.router.add_get("/metrics", self.pages.serve_metrics)
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
-        await runner.setup()
-        try:
-            await web.TCPSite(runner, "127.0.0.1", config.port, ssl_context=self._tls()).start()
-        except OSError as error:
-            await runner.cleanup()
-            raise StartError(
-                f"prometheus.port: cannot listen on 127.0.0.1 port {config.port}: {error.strerror or error};"
-                " set it to another port, or to 0 for any free one"
-            ) from error
-        self.metrics_port = int(runner.addresses[0][1])
-        return runner
+        self._metrics_server = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+        await self._metrics_server.setup()
+        for sock in self._metrics_at:
+            await web.SockSite(self._metrics_server, sock, ssl_context=self._metrics_tls).start()
+
+    async def stop(self) -> None:
+        """Answer no more."""
+        if self._metrics_server is not None:
+            await self._metrics_server.cleanup()
+        for sock in self._metrics_at:
+            sock.close()
 
     def _tls(self) -> ssl.SSLContext | None:
         """Mutual TLS where a port and a certificate are given (contract §11.1)."""

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from router.control.bus.client import Bus, BusSettings
@@ -19,6 +20,9 @@ from router.control.sharing import Sharing
 
 if TYPE_CHECKING:
     from router.control.app import Control
+
+BUS_SOON = 0.3
+"""Seconds in which a bus that is there is found; a table may come from it."""
 
 
 class OnBus:
@@ -73,8 +77,15 @@ class OnBus:
         await self.bus.stop()
         await self._sharing.stop()
 
-    async def let_table_fill(self) -> bool:
+    async def gained(self, seconds: float) -> None:
+        """Return when the bus has been found, or has not within so many seconds."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._up.wait(), seconds)
+
+    async def let_table_fill(self, unhurried: Callable[[], None]) -> bool:
         """Return when there is a table worth serving; True = all of it was there at once.
+
+        `unhurried` is called when it is clear that it won't be: then this process has time for other things.
 
         A table of our own past or of another router is; else everybody registers over the bus. Without the bus nothing
         is gained by waiting longer.
@@ -82,6 +93,7 @@ class OnBus:
         if await self._sharing.load():
             return True
         delay = self._control.config.start_response_delay_interval
+        bus_later = asyncio.get_running_loop().call_later(BUS_SOON, unhurried)
         try:
             async with asyncio.timeout(delay):
                 await self._up.wait()
@@ -93,7 +105,10 @@ class OnBus:
                 remedy="it is tried for ever; see `nats.hosts` if that is not where it is",
             )
             return False
+        finally:
+            bus_later.cancel()
         if not await self._sharing.fetched():
+            unhurried()
             await asyncio.sleep(delay)
         return False
 

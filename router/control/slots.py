@@ -24,10 +24,11 @@ class Slots:
 
     def take(self) -> int:
         """A slot that nobody has; 0 when the block is full."""
-        for slot in islice(self._free, _TRIES):
-            if self._idle(slot):
-                self._free.discard(slot)
-                return slot
+        if self._free:
+            for slot in islice(self._free, _TRIES):
+                if self._idle(slot):
+                    self._free.discard(slot)
+                    return slot
         if self._next < self._capacity:
             self._next += 1
             return self._next - 1

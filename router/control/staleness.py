@@ -9,6 +9,7 @@ endpoint is once per time to live.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from itertools import chain
 from typing import Generic, Protocol, TypeVar
 
@@ -45,6 +46,17 @@ class Wheel(Generic[Item]):
         """Watch over an entry."""
         due = int((max(item.refreshed, self._floor) + item.time_to_live) // SPAN)
         self._buckets.setdefault(due, []).append(item)
+
+    def add_all(self, items: Iterable[Item]) -> None:
+        """Watch over many entries."""
+        floor, buckets = self._floor, self._buckets
+        for item in items:
+            refreshed = item.refreshed
+            due = int(((refreshed if refreshed > floor else floor) + item.time_to_live) // SPAN)
+            bucket = buckets.get(due)
+            if bucket is None:
+                bucket = buckets[due] = []
+            bucket.append(item)
 
     def expired(self, now: float) -> list[Item]:
         """Every entry not refreshed for longer than its time to live; it is watched no more."""

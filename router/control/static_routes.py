@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from router.admin.routes_api import API, FILE, Named, StoreError, body_of
+from router.admin.store import API, FILE, Named, StoreError, body_of
 from router.config.route_body import RouteError, read_route
 from router.config.static import StaticEndpoint, StaticRoute
 from router.control.bus.route_options import read_options

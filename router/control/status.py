@@ -9,9 +9,7 @@ import asyncio
 import ssl
 from typing import TYPE_CHECKING, Any
 
-from router.admin.inspect_api import InspectApi
-from router.admin.routes_api import RoutesApi
-from router.admin.status import StatusServer
+from router.admin.ports import Ports, port_of
 from router.config.keys import public_view
 from router.control.doctor import Patient, examine, is_loopback
 from router.control.settings import status_credentials, status_tls
@@ -21,6 +19,7 @@ from router.observe.varz import Process
 from router.proxy.tls import load_pair
 
 if TYPE_CHECKING:
+    from router.admin.status import StatusServer
     from router.control.app import Control
     from router.messages import Certificate
 
@@ -29,14 +28,43 @@ PAUSE_EVERY = 500
 
 
 class Status:
-    """Made when the parts of control are there; `server` is to be stopped at the end, whether it started or not."""
+    """Made when the parts of control are there; to be stopped at the end, whether it started or not."""
 
     def __init__(self, control: Control) -> None:
         self._control = control
         self._tls: ssl.SSLContext | None = None
         self._process: Process
+        self._server: StatusServer | None = None
+        self.ports: Ports
         self.credentials = status_credentials(control.config)
         """User and password of `/routes`, `/varz` and the pages."""
+
+    def bind(self) -> None:
+        """Listen, for those who may have to wait until `start`. Raises StatusError and StartError."""
+        control = self._control
+        config = control.config.status
+        certificate = status_tls(control.config)
+        if certificate is not None:
+            self._tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+            load_pair(self._tls, certificate)
+        self.ports = Ports(
+            config.host if config.enable_deprecated_varz_healthz_endpoints else "0.0.0.0",
+            config.port if config.enable_nontls_health_checks else None,
+            config.routes.port,
+            config.tls.port if certificate is not None else None,
+        )
+        port = port_of(self.ports.status) or port_of(self.ports.tls)
+        self._process = Process(control.config.index, f"{control.identity.ip}:{port}", self.credentials)
+
+    async def start(self) -> StatusAccess:
+        """Answer; gives how commands on this machine get in."""
+        # With aiohttp: a third of a second, for which a whole table would have to wait.
+        from router.admin.inspect_api import InspectApi
+        from router.admin.routes_api import RoutesApi
+        from router.admin.status import StatusServer
+
+        control, ports, config = self._control, self.ports, self._control.config.status
+        deprecated = config.enable_deprecated_varz_healthz_endpoints
         pages = control.observing.pages
         inspect = InspectApi(
             explain=lambda client, secure, head: control.keeper.explain(client, secure, head),
@@ -44,34 +72,28 @@ class Status:
             doctor=self._doctor,
             hints=lambda host: explain_missing(control.registry, host),
         )
-        self.server = StatusServer(
+        self._server = StatusServer(
             health=lambda: control.health.reason,
             varz=lambda: {**self.varz(), "config": public_view(control.config)},
             routes=lambda: control.registry.routes(),
             credentials=self.credentials,
             api=[*RoutesApi(control.static_routes).routes, *inspect.routes, *pages.routes],
             pages=pages.paths,
-            deprecated=control.config.status.enable_deprecated_varz_healthz_endpoints,
+            deprecated=deprecated,
         )
-
-    async def start(self) -> StatusAccess:
-        """Listen; gives how commands on this machine get in. Raises StatusError and StartError."""
-        control, server = self._control, self.server
-        config = control.config.status
-        deprecated = config.enable_deprecated_varz_healthz_endpoints
-        port = config.port if config.enable_nontls_health_checks else None
-        certificate = status_tls(control.config)
-        tls = None
-        if certificate is not None:
-            self._tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-            load_pair(self._tls, certificate)
-            tls = (config.tls.port, self._tls)
-        await server.start(config.host if deprecated else "0.0.0.0", port, config.routes.port, tls)
-        address = f"{control.identity.ip}:{server.port or server.tls_port}"
-        self._process = Process(control.config.index, address, self.credentials)
+        await self._server.start(ports, self._tls)
         reached_at = address_for(config.host if deprecated else "")
-        health = f"http://{reached_at}:{server.port}" if server.port else f"https://{reached_at}:{server.tls_port}"
-        return StatusAccess(f"http://127.0.0.1:{server.routes_port}", *self.credentials, health)
+        health = f"http://{reached_at}:{port_of(ports.status)}"
+        if not ports.status:
+            health = f"https://{reached_at}:{port_of(ports.tls)}"
+        return StatusAccess(f"http://127.0.0.1:{port_of(ports.routes)}", *self.credentials, health)
+
+    async def stop(self) -> None:
+        """Answer no more."""
+        if self._server is not None:
+            await self._server.stop()
+        if hasattr(self, "ports"):
+            self.ports.close()
 
     def renew(self, certificate: Certificate) -> None:
         """Show this one from now on."""

@@ -52,6 +52,8 @@ class RegistrySettings(msgspec.Struct, frozen=True):
     """`suspend_pruning_if_nats_unavailable`."""
 
 
+NewEndpoints = tuple[str, RouteOptions, list[tuple[EndpointSpec, str, float]]]
+"""Of a new route: context path, options, endpoints with their addresses and stamps."""
 _TOGETHER = 100
 """Most endpoints of a `NewRoute`: workers apply it without a pause."""
 
@@ -192,33 +194,49 @@ class Table:
             self.heed(pool, spec.options, ops)
         return made
 
-    def put_route(
-        self, key: str, path: str, options: RouteOptions, endpoints: list[tuple[EndpointSpec, str, float]], why: str
-    ) -> list[TableOp]:
-        """A route that is new, with its endpoints, their addresses and stamps: what `new_pool` and `put` do at once.
+    def put_routes(self, routes: dict[str, NewEndpoints], why: str, ops: list[TableOp]) -> None:
+        """Routes that are new, by key, with their endpoints: what `new_pool` and `put` do.
 
-        For tables that come by the hundred thousand: a line of history an endpoint, and none in the log.
+        For tables that come by the hundred thousand: flat, a line of history an endpoint, and none in the log.
         """
-        pool = self._make_pool(key, path)
-        if options != NO_OPTIONS:
-            self.heed(pool, options, [])
-        entries, add = pool.entries, self.wheel.add
-        new: list[PutEndpoint] = []
-        ops: list[TableOp] = [NewRoute(pool.put, new)]
-        for spec, address, heard in endpoints:
-            if address in entries:
-                continue
-            introduced: list[TableOp] = []
-            endpoint = self._use(spec, address, pack(spec), introduced)
-            entry = entries[endpoint.address] = Entry(endpoint, pool, heard)
-            if endpoint.ages:
-                add(entry)
-            if heard > pool.changed:
-                pool.changed = heard
-            _tell_of(key, endpoint.put, bool(introduced), new, ops)
-        self.digest.toggle(key, *[entry.endpoint.put.packed for entry in entries.values()])
-        self.history.happened("registered", key, entries, why)
-        return ops
+        pools, hosts, known, take = self.pools, self._hosts, self._endpoints, self._slots.take
+        algorithm = self.settings.balancing_algorithm
+        made: list[Entry] = []
+        for key, (path, options, endpoints) in routes.items():
+            pool = pools[key] = Pool(key, path, algorithm)
+            host = key.partition("/")[0]
+            hosts[host] = hosts.get(host, 0) + 1
+            self.history.came(host)
+            if options is not NO_OPTIONS:
+                self.heed(pool, options, [])
+            entries = pool.entries
+            new: list[PutEndpoint] = []
+            told: list[TableOp] = [NewRoute(pool.put, new)]
+            for spec, address, heard in endpoints:
+                if address in entries:
+                    continue
+                packed = pack(spec)
+                if address in known:
+                    introduced: list[TableOp] = []
+                    endpoint = self._use(spec, address, packed, introduced)
+                    _tell_of(key, endpoint.put, bool(introduced), new, told)
+                else:
+                    put = PutEndpoint.of(self._next_id, take(), spec, packed)
+                    self._next_id += 1
+                    endpoint = known[address] = Endpoint(put, spec, address, None)
+                    endpoint.uses = 1
+                    if len(new) < _TOGETHER and len(told) == 1:
+                        new.append(put)
+                    else:
+                        _tell_of(key, put, True, new, told)
+                entry = entries[endpoint.address] = Entry(endpoint, pool, heard)
+                made.append(entry)
+                if heard > pool.changed:
+                    pool.changed = heard
+            ops += told
+        self.digest.toggle_later([(entry.pool.key, entry.endpoint.put.packed) for entry in made])
+        self.wheel.add_all([entry for entry in made if entry.endpoint.ages])
+        self.history.happened_all("registered", [(entry.pool.key, entry.endpoint.address) for entry in made], why)
 
     def _mark(self, key: str, endpoint: Endpoint) -> None:
         """Count an endpoint of a route in or out; static ones are this router's own affair."""

@@ -8,6 +8,7 @@ goes in, never when it was heard of: heartbeats leave digests alone.
 from __future__ import annotations
 
 import struct
+from collections import deque
 from hashlib import blake2b
 from zlib import crc32
 
@@ -20,8 +21,12 @@ _WIDTH = 8  # bytes of one digest
 _PACKED = struct.Struct(f">{BUCKETS}Q")
 PACKED_BYTES = _PACKED.size
 
+MOST_WAITING = 150_000
+"""Entries that may wait for `TableDigest.settle`: a fifth of a second's work."""
+
 _encode = msgspec.msgpack.Encoder().encode
 _PAIR = b"\x92"  # an array of two begins so
+_from_bytes = int.from_bytes
 
 
 def bucket_of(key: str) -> int:
@@ -37,10 +42,13 @@ def entry_digest(key: str, packed: bytes) -> int:
 class TableDigest:
     """The digests of all buckets of one table."""
 
-    __slots__ = ("_digests",)
+    __slots__ = ("_digests", "_waiting", "behind")
 
     def __init__(self) -> None:
         self._digests = [0] * BUCKETS
+        self._waiting: deque[list[tuple[str, bytes]]] = deque()
+        self.behind = 0
+        """Entries that wait for `settle`."""
 
     def toggle(self, key: str, *packed: bytes) -> None:
         """These endpoints have come to a route, or have left it."""
@@ -48,12 +56,32 @@ class TableDigest:
         for each in packed:
             self._digests[bucket] ^= entry_digest(key, each)
 
+    def toggle_later(self, entries: list[tuple[str, bytes]]) -> None:
+        """As `toggle`, for many routes, each a key and a packed endpoint; worked out by `settle`, or when asked for."""
+        self._waiting.append(entries)
+        self.behind += len(entries)
+        while self.behind > MOST_WAITING:
+            self.settle()
+
+    def settle(self) -> None:
+        """Work out some of what waits."""
+        digests, entries = self._digests, self._waiting.popleft()
+        self.behind -= len(entries)
+        for key, packed in entries:
+            host = key.partition("/")[0].encode("utf-8", "surrogatepass")
+            digest = blake2b(_PAIR + _encode(key) + packed, digest_size=_WIDTH).digest()
+            digests[crc32(host) % BUCKETS] ^= _from_bytes(digest, "big")
+
     def pack(self) -> bytes:
         """All digests, for `differing` of another router: `PACKED_BYTES` bytes."""
+        while self.behind:
+            self.settle()
         return _PACKED.pack(*self._digests)
 
     def differing(self, packed: bytes) -> frozenset[int]:
         """Buckets in which the table behind `packed` (of `PACKED_BYTES` bytes) is not like this one."""
+        while self.behind:
+            self.settle()
         others = _PACKED.unpack(packed)
         return frozenset(i for i, (own, other) in enumerate(zip(self._digests, others, strict=True)) if own != other)
 

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from router.admin.status import ALIVE, StatusError, StatusServer
+from router.admin.ports import Ports, StatusError, port_of
+from router.admin.status import ALIVE, StatusServer
 from router.messages import EndpointSpec, RouteOptions
 from tests.support.wire import Client
 
@@ -46,6 +47,7 @@ class House:
     def __init__(self, deprecated: bool) -> None:
         self.reason = ""
         self.routes = ROUTES
+        self.port = self.routes_port = 0
         self.server = StatusServer(
             health=lambda: self.reason,
             varz=lambda: {"b": 1, "a": 2},
@@ -56,7 +58,7 @@ class House:
 
     async def ask(self, path: str, authorization: str = "", port: int = 0, method: str = "GET") -> tuple[int, str, str]:
         """Status, head in lower case, body."""
-        client = await Client.to(port or self.server.port)
+        client = await Client.to(port or self.port)
         lines = [
             f"{method} {path} HTTP/1.1",
             "Host: x",
@@ -71,7 +73,9 @@ class House:
 @asynccontextmanager
 async def house(deprecated: bool = False) -> AsyncIterator[House]:
     made = House(deprecated)
-    await made.server.start("127.0.0.1", 0, 0)
+    ports = Ports("127.0.0.1", 0, 0)
+    made.port, made.routes_port = port_of(ports.status), port_of(ports.routes)
+    await made.server.start(ports)
     try:
         yield made
     finally:
@@ -138,7 +142,7 @@ async def test_what_shows_figures_and_routes_needs_the_password(path: str, autho
 )
 async def test_unknown_paths(deprecated: bool, on_routes: bool, authorization: str, status: int) -> None:
     async with house(deprecated) as h:
-        port = h.server.routes_port if on_routes else h.server.port
+        port = h.routes_port if on_routes else h.port
         got, _, body = await h.ask("/nothing", authorization, port)
         assert got == status
         assert body == ("404 page not found\n" if status == 404 else "401 Unauthorized\n")
@@ -146,7 +150,7 @@ async def test_unknown_paths(deprecated: bool, on_routes: bool, authorization: s
 
 async def test_routes() -> None:
     async with house() as h:
-        for port in (h.server.port, h.server.routes_port):
+        for port in (h.port, h.routes_port):
             status, head, body = await h.ask("/routes", RIGHT, port)
             assert status == 200
             assert "connection: close\r\n" in head
@@ -179,9 +183,7 @@ async def test_a_port_in_use_is_named_with_its_key() -> None:
     taken: Any = await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", 0)
     port = taken.sockets[0].getsockname()[1]
     for ports, key in (((port, 0), "status.port"), ((0, port), "status.routes.port")):
-        server = House(False).server
         with pytest.raises(StatusError, match=f"{key}: port {port} on 127.0.0.1 is in use") as caught:
-            await server.start("127.0.0.1", *ports)
+            Ports("127.0.0.1", *ports)
         assert f"set `{key}` to another port" in str(caught.value)
-        await server.stop()
     taken.close()

@@ -14,11 +14,11 @@ from collections.abc import Collection, Iterator
 
 import msgspec
 
-from router.control.merging import export, export_gone, merge, merge_gone
+from router.control.merging import Route, export, export_gone, merge, merge_gone
 from router.control.registry import Registry
 from router.messages import EndpointSpec, RouteOptions, TableOp
 
-FORMAT = 1
+FORMAT = 2
 _FIELDS = ",".join(EndpointSpec.__struct_fields__ + RouteOptions.__struct_fields__)
 LAYOUT = f"{FORMAT}-{zlib.crc32(_FIELDS.encode()):08x}"
 """What a router and its peer must have in common to exchange endpoints."""
@@ -33,21 +33,12 @@ class PieceError(Exception):
     """What was received is no piece; the text says why."""
 
 
-class Route(msgspec.Struct, array_like=True, gc=False):
-    """Some endpoints of a route, each with the second in which it last registered."""
-
-    key: str
-    context_path: str
-    options: RouteOptions
-    endpoints: list[tuple[EndpointSpec, float]]
-
-
 class _Record(msgspec.Struct, array_like=True, gc=False):
     """A `Route` whose endpoints are packed already."""
 
     key: str
     context_path: str
-    options: RouteOptions
+    options: RouteOptions | None
     endpoints: list[tuple[msgspec.Raw, float]]
 
 
@@ -138,8 +129,7 @@ def apply(registry: Registry, piece: Piece, offset: float) -> int:
     ops: list[TableOp] = []
     for gone in piece.gone:
         changes += merge_gone(registry, gone.key, gone.address, gone.stamp + offset, ops)
-    for route in piece.routes:
-        changes += merge(registry, route.key, route.context_path, route.options, route.endpoints, offset, ops)
+    changes += merge(registry, piece.routes, offset, ops)
     if ops:
         registry.sink(ops)
     return changes
