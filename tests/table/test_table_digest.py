@@ -1,0 +1,36 @@
+"""Digests of a table: what comes in bulk is worked out later, and counts like what came one by one."""
+
+from __future__ import annotations
+
+import pytest
+
+from router.table import digest
+from router.table.digest import TableDigest
+
+ENTRIES = [("a.test", b"one"), ("a.test/path", b"two"), ("b.test", b"three")]
+
+
+def at_once() -> TableDigest:
+    made = TableDigest()
+    for key, packed in ENTRIES:
+        made.toggle(key, packed)
+    return made
+
+
+@pytest.mark.parametrize("most", [150_000, 2])
+def test_what_waits_counts_as_soon_as_it_is_asked_for(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(digest, "MOST_WAITING", most)
+    made = TableDigest()
+    made.toggle_later(ENTRIES[:2])
+    made.toggle_later(ENTRIES[2:])
+    assert made.behind == min(most, len(ENTRIES))
+    assert made.differing(at_once().pack()) == frozenset()
+    assert made.behind == 0
+
+
+def test_what_goes_while_it_waits_leaves_nothing() -> None:
+    made = TableDigest()
+    made.toggle_later(ENTRIES)
+    made.toggle(*ENTRIES[1])
+    made.toggle_later([ENTRIES[0], *ENTRIES[2:]])
+    assert made.pack() == TableDigest().pack()
