@@ -36,6 +36,7 @@ class Status:
         self._process: Process
         self._server: StatusServer | None = None
         self.ports: Ports
+        """Known from `bind` on."""
         self.credentials = status_credentials(control.config)
         """User and password of `/routes`, `/varz` and the pages."""
 
