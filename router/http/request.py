@@ -217,8 +217,7 @@ class RequestParser:
                 return known.like(target, method, len(head) - 2, True)
         request = self.parse(head)
         if (
-            request.body == NO_BODY
-            and request.keep_alive
+            request.keep_alive
             and request.version == b"1.1"
             and request.raw_host == request.noted.get(b"host")
             and len(block) <= MAX_REMEMBERED_BLOCK

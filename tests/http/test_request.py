@@ -250,11 +250,12 @@ def told(parse: Callable[[], RequestHead]) -> object:
 @pytest.mark.parametrize(
     "line", [b"GET /a%bb", b"GET %b/a", b"GE%bT /a", b"GET%b /a", b"GET /%b", b"%b", b"POST /a?%b"]
 )
-def test_any_octet_in_a_request_line_is_read_alike_by_memory(line: bytes) -> None:
+@pytest.mark.parametrize("lines", [b"", b"Content-Length: 3\r\n", b"Transfer-Encoding: chunked\r\n"])
+def test_any_octet_in_a_request_line_is_read_alike_by_memory(lines: bytes, line: bytes) -> None:
     for octet in range(256):
         parser, recent = RequestParser(), Recent()
-        parser.parse_next(get(b"/"), recent)
-        message = head(b"", line % bytes((octet,)) + b" HTTP/1.1")
+        parser.parse_next(head(lines), recent)
+        message = head(lines, line % bytes((octet,)) + b" HTTP/1.1")
         assert told(lambda m=message, p=parser, r=recent: p.parse_next(m, r)) == told(
             lambda m=message: RequestParser().parse(m)
         ), message
