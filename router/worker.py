@@ -58,9 +58,9 @@ from router.proxy.plane import Plane
 from router.table.routes import RouteTable
 from router.worker_link import stay_attached
 
-SLICE = 64
-"""Table operations applied in one turn of the loop: a quarter of a millisecond."""
-BULK = 32
+SLICE = 256
+"""Table operations applied in one turn of the loop: about a millisecond."""
+BULK = 64
 """Operations at once that are a table, or a burst of registrations."""
 OP_BYTES = 256
 """Bytes that count as an operation: one may bring many endpoints."""

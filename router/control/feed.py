@@ -23,7 +23,7 @@ from router.messages import FRAME_HEADER, Delta, FromWorker, NewRoute, Table, Ta
 if TYPE_CHECKING:
     from router.worker import Worker
 
-CHUNK = 64
+CHUNK = 256
 """Table operations at which a frame is full; each endpoint of a new route counts as one."""
 MAX_BACKLOG = 64 * 1024 * 1024
 """Bytes that may wait for one worker."""
