@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-FEED_VERSION = 4
+FEED_VERSION = 5
 FRAME_HEADER = 4  # bytes
 MAX_FRAME = 64 * 1024 * 1024  # bytes; a longer length prefix means a broken peer
 
@@ -519,6 +519,15 @@ class Listening(msgspec.Struct, array_like=True, tag="l"):
     """The worker accepts connections."""
 
 
+class Leaving(msgspec.Struct, array_like=True, tag="g"):
+    """The worker was asked to go, by a signal: it listens until it has a successor and is told to stop.
+
+    `grace`: seconds that it then takes for requests in flight.
+    """
+
+    grace: float
+
+
 class TablePart(msgspec.Struct, array_like=True, tag="t"):
     """Part of the answer to `SendTable`: pools with their endpoints in pool order.
 
@@ -664,4 +673,4 @@ class Spans(msgspec.Struct, array_like=True, tag="p"):
     records: list[SpanRecord]
 
 
-FromWorker = EndpointUnfit | Attach | Ready | Listening | TablePart | AskRoute | Stats | Explained | Spans
+FromWorker = EndpointUnfit | Attach | Ready | Listening | Leaving | TablePart | AskRoute | Stats | Explained | Spans

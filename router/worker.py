@@ -39,6 +39,7 @@ from router.messages import (
     Explained,
     FromWorker,
     HealthState,
+    Leaving,
     Listen,
     Listening,
     Ready,
@@ -70,6 +71,8 @@ ASK_TIMEOUT = 1.0
 """Seconds that an error page waits for what control knows about a host."""
 STOP_GRACE = 1.0
 """Seconds for requests in flight when the process is asked to stop by a signal."""
+LEAVE_PATIENCE = 20.0
+"""Seconds that it then listens on, for want of a successor."""
 SPANS_WAITING = 4 * 1024 * 1024
 """Bytes on their way to control above which no sampled requests are added."""
 LAST_WORDS = 1.0
@@ -123,6 +126,8 @@ class Worker:
         self.owns_process = False
         """Nobody else's objects are here: the garbage collector may be set for a big table."""
         self.listening = False
+        self.leaving = False
+        """A signal has asked it to go."""
         self.stopping = False
         self.ready = False
         """A whole table is in force."""
@@ -324,6 +329,18 @@ class Worker:
 
     # ------------------------------------------------------------ the end
 
+    def leave(self, grace: float) -> None:
+        """Stop, as soon as control has somebody in its place: clients would wait at a port where nobody accepts.
+
+        At once without control, or when asked again.
+        """
+        if self.leaving or self.link is None or not self.listening:
+            self.stop(grace)
+        else:
+            self.leaving = True
+            self.send(Leaving(grace))
+            self.loop.call_later(LEAVE_PATIENCE, self.stop, grace)
+
     def stop(self, grace: float) -> None:
         """Listen no more; when requests in flight are done or `grace` seconds have passed, `done` is set."""
         if not self.stopping:
@@ -363,7 +380,7 @@ async def _serve(feed: int, block: int, spawned: float, listeners: list[int]) ->
     loop = asyncio.get_running_loop()
     worker = Worker(loop, block, [socket.socket(fileno=fd) for fd in listeners], spawned)
     worker.owns_process = True
-    loop.add_signal_handler(signal.SIGTERM, worker.stop, STOP_GRACE)
+    loop.add_signal_handler(signal.SIGTERM, worker.leave, STOP_GRACE)
     feeding = loop.create_task(stay_attached(worker, socket.socket(fileno=feed)))
     await asyncio.wait({worker.done, feeding}, return_when=asyncio.FIRST_COMPLETED)
     if worker.stopping:

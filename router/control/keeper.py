@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Iterable
+from collections.abc import Coroutine, Iterable
 from typing import Any
 
 from router.control.feed import Feed, SocketLink
@@ -28,6 +28,7 @@ from router.messages import (
     AskRoute,
     EndpointUnfit,
     Explained,
+    Leaving,
     Listen,
     Listening,
     Ready,
@@ -121,7 +122,7 @@ class Keeper:
         self._all_gone = asyncio.Event()
         self._watch: asyncio.TimerHandle | None = None
         self._watched = loop.time()
-        self._connecting: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[object]] = set()
         self._inquiries = Inquiries(loop)
 
     # ------------------------------------------------------------ what control asks for
@@ -237,11 +238,21 @@ class Keeper:
             new.process.kill()
             self._log.error("worker-not-replaced", slot=seat.slot, reason="the new worker does not listen")
             return False
-        seat.worker = new
-        old.leaving = True
-        old.link.send(frame(Stop(grace)))
+        if seat.retry is not None:
+            seat.retry.cancel()
+        # The old one may have died meanwhile, or been replaced on its own wish: then another sits there.
+        before, seat.worker = {old, seat.worker or old}, new
+        for worker in before:
+            if not worker.leaving:
+                worker.leaving = True
+                worker.link.send(frame(Stop(grace)))
         self._office.workers_changed()
         return True
+
+    def _let_go(self, worker: WorkerHandle, grace: float) -> None:
+        """A worker wants to go: find it a successor."""
+        if worker.seat.worker is worker and self._begun and not self._stopping:
+            self._in_background(self._replace(worker.seat, worker, grace))
 
     # ------------------------------------------------------------ adopted workers
 
@@ -320,10 +331,13 @@ class Keeper:
             theirs.close()
         self._take_in(worker)
         self._introduce(worker)
-        task = self._loop.create_task(self._connect(worker, ours))
-        self._connecting.add(task)
-        task.add_done_callback(self._connecting.discard)
+        self._in_background(self._connect(worker, ours))
         return worker
+
+    def _in_background(self, work: Coroutine[Any, Any, object]) -> None:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def _handle(self, seat: Seat, lane: int, received: bytes = b"") -> WorkerHandle:
         worker = WorkerHandle(seat, lane, self._loop.time())
@@ -381,6 +395,8 @@ class Keeper:
                 if self.listening == len(self.seats):
                     self._all_listening.set()
                 self._office.workers_changed()
+            case Leaving():
+                self._let_go(worker, message.grace)
             case TablePart():
                 worker.parts.put_nowait(message)
 

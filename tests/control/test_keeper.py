@@ -224,6 +224,38 @@ async def test_workers_are_replaced_without_a_gap(tmp_path: Path) -> None:
         assert not set(before) & set(h.pids())
 
 
+async def test_a_worker_that_is_asked_to_go_waits_for_its_successor(tmp_path: Path) -> None:
+    async with house(tmp_path) as h, backend() as port:
+        h.table += route("a.com", port)
+        h.keeper.start()
+        await h.keeper.begin(10)
+        (before,) = h.pids()
+        os.kill(before, signal.SIGTERM)
+        await h.log.wait_for("worker-left")
+        assert await get(h.port, "a.com") == (200, b"hello")
+        assert h.pids() != [before]
+        assert h.keeper.leaving == 0
+        assert not h.log.of("worker-exited")
+
+
+async def test_a_worker_without_a_successor_stays_until_it_is_asked_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with house(tmp_path) as h, backend() as port:
+        h.table += route("a.com", port)
+        h.keeper.start()
+        await h.keeper.begin(10)
+        with monkeypatch.context() as patch:
+            patch.setattr("router.control.processes.sys.executable", "/bin/false")
+            os.kill(h.pids()[0], signal.SIGTERM)
+            await h.log.wait_for("worker-not-replaced")
+            assert await get(h.port, "a.com") == (200, b"hello")
+        os.kill(h.pids()[0], signal.SIGTERM)
+        await h.log.wait_for("worker-exited")
+        await h.log.wait_for("worker-started", 2)
+        assert await get(h.port, "a.com") == (200, b"hello")
+
+
 async def test_a_websocket_outlives_the_replacement_of_its_worker(tmp_path: Path) -> None:
     async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
