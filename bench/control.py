@@ -23,6 +23,7 @@ from typing import Annotated
 import typer
 
 from router import in_flight
+from router.control.bulk import collect_seldom
 from router.control.bus.client import Bus, BusSettings
 from router.control.bus.embedded import EmbeddedNats
 from router.control.bus.identity import Identity
@@ -112,7 +113,7 @@ def worker() -> None:
 
 async def hear(endpoints: int, rounds: int) -> Iterator[str]:
     """Run everything; gives the lines of the report."""
-    gc.set_threshold(100_000, 20, 1000)  # as control's process does
+    collect_seldom()  # as control's process does
     cores = Cores.of_this_machine()
     lines = []
     ops = 0

@@ -7,7 +7,6 @@ meanwhile, offer themselves to the new control, and are replaced by it one by on
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
 import signal
 import sys
@@ -25,8 +24,9 @@ CHECK_TIMEOUT = 30.0
 def run(config_path: str | None, overrides: dict[str, object]) -> int:
     """Run the router; gives the exit status: 0 after an orderly end, 1 when it could not start, 3 after a drain that
     had to cut something."""
-    # Modules and tables are made of many objects that stay: looking through them again and again finds nothing.
-    gc.set_threshold(100_000, 20, 1000)
+    from router.control.bulk import collect_seldom
+
+    collect_seldom()
     from router.cli.check import load_or_report
 
     loaded = load_or_report(config_path, overrides)
@@ -53,7 +53,7 @@ def run(config_path: str | None, overrides: dict[str, object]) -> int:
 def _import_nats() -> None:
     """Import nats-py without aiohttp, which it would use for websockets, if it were there.
 
-    It is, but takes a fifth of a second, and is wanted later only (`Control._start_status`).
+    It is, but takes a fifth of a second, and is wanted later only (`control.status`).
     """
     absent = "aiohttp" not in sys.modules
     if absent:

@@ -404,19 +404,22 @@ class Control:
     def _table_changed(self, ops: list[TableOp]) -> None:
         self.feed.publish(ops)
         self.health_checks.apply(ops)
-        directory = self.figures.directory
         if self._unhurried.is_set() and not self._undirected:
-            directory.apply(ops)
+            self.figures.directory.apply(ops)
             return
         self._undirected.append(ops)
         if len(self._undirected) > MOST_UNDIRECTED:
-            directory.apply(self._undirected.popleft())
+            self._direct_next()
+
+    def _direct_next(self) -> None:
+        """Tell the directory of apps of the oldest change that it has not heard of."""
+        self.figures.directory.apply(self._undirected.popleft())
 
     async def _settle(self) -> None:
         """When workers don't wait for it any more, do bit by bit what a table that came in has left over."""
         await self._unhurried.wait()
         while self._undirected:
-            self.figures.directory.apply(self._undirected.popleft())
+            self._direct_next()
             await asyncio.sleep(0)
         digest = self.registry.digest
         while digest.behind:
@@ -425,7 +428,7 @@ class Control:
 
     def _health_checked(self, ops: Sequence[SetHealth]) -> None:
         while self._undirected:
-            self.figures.directory.apply(self._undirected.popleft())
+            self._direct_next()
         self.observing.health_changed(ops)
         self.feed.publish(list(ops))
 

@@ -66,13 +66,10 @@ class History:
 
     def happened(self, what: str, route: str, addresses: Iterable[str], why: str | bytes) -> None:
         """Endpoints of a route came, changed or went; for `why` also the registration, packed: then who it was."""
-        if not self._silent:
-            when = self._clock()
-            self.changes += 1
-            self._events.extend([(when, what, route, address, why) for address in addresses])
+        self.happened_all(what, ((route, address) for address in addresses), why)
 
-    def happened_all(self, what: str, of: Collection[tuple[str, str]], why: str) -> None:
-        """The same happened to many endpoints: (route, address)."""
+    def happened_all(self, what: str, of: Iterable[tuple[str, str]], why: str | bytes) -> None:
+        """The same happened to endpoints of many routes: (route, address)."""
         if not self._silent:
             when = self._clock()
             self.changes += 1

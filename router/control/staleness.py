@@ -44,8 +44,7 @@ class Wheel(Generic[Item]):
 
     def add(self, item: Item) -> None:
         """Watch over an entry."""
-        due = int((max(item.refreshed, self._floor) + item.time_to_live) // SPAN)
-        self._buckets.setdefault(due, []).append(item)
+        self.add_all((item,))
 
     def add_all(self, items: Iterable[Item]) -> None:
         """Watch over many entries."""
