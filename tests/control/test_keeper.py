@@ -42,6 +42,12 @@ class House:
     def pids(self) -> list[int]:
         return [state.pid for state in self.keeper.states()]
 
+    async def serve(self, port: int) -> None:
+        """Have workers in all seats accept connections, for `a.com` with this port."""
+        self.table += route("a.com", port)
+        self.keeper.start()
+        await self.keeper.begin(10)
+
 
 @asynccontextmanager
 async def house(tmp_path: Path, workers: int = 1) -> AsyncIterator[House]:
@@ -89,9 +95,7 @@ async def test_changes_of_the_table_arrive(tmp_path: Path) -> None:
 
 async def test_a_killed_worker_is_back_at_once_with_the_whole_table(tmp_path: Path) -> None:
     async with house(tmp_path) as h, backend() as port:
-        h.table += route("a.com", port)
-        h.keeper.start()
-        await h.keeper.begin(10)
+        await h.serve(port)
         (first,) = h.pids()
         os.kill(first, signal.SIGKILL)
         # Nobody accepts just now; the connection waits for the next worker and is never refused.
@@ -116,9 +120,7 @@ async def test_counts_of_a_dead_worker_are_forgotten(tmp_path: Path) -> None:
 
     server = await asyncio.start_server(hang, "127.0.0.1", 0)
     async with house(tmp_path) as h:
-        h.table += route("a.com", server.sockets[0].getsockname()[1])
-        h.keeper.start()
-        await h.keeper.begin(10)
+        await h.serve(server.sockets[0].getsockname()[1])
         _, writer = await asyncio.open_connection("127.0.0.1", h.port)
         writer.write(b"GET / HTTP/1.1\r\nHost: a.com\r\n\r\n")
         async with asyncio.timeout(10):
@@ -172,9 +174,7 @@ async def test_a_worker_without_a_word_of_its_own_is_not_needed_to_stop(tmp_path
 
 async def test_figures_come_every_second(tmp_path: Path) -> None:
     async with house(tmp_path) as h, backend() as port:
-        h.table += route("a.com", port)
-        h.keeper.start()
-        await h.keeper.begin(10)
+        await h.serve(port)
         await get(h.port, "a.com")
         async with asyncio.timeout(10):
             while not any(sum(stats.counters) for _, stats in h.office.stats):
@@ -203,9 +203,7 @@ async def test_signals_to_the_whole_group_leave_workers_alone(tmp_path: Path) ->
 
 async def test_workers_are_replaced_without_a_gap(tmp_path: Path) -> None:
     async with house(tmp_path, 2) as h, backend() as port:
-        h.table += route("a.com", port)
-        h.keeper.start()
-        await h.keeper.begin(10)
+        await h.serve(port)
         before = h.pids()
         asking = True
         answers: list[int] = []
@@ -226,9 +224,7 @@ async def test_workers_are_replaced_without_a_gap(tmp_path: Path) -> None:
 
 async def test_a_worker_that_is_asked_to_go_waits_for_its_successor(tmp_path: Path) -> None:
     async with house(tmp_path) as h, backend() as port:
-        h.table += route("a.com", port)
-        h.keeper.start()
-        await h.keeper.begin(10)
+        await h.serve(port)
         (before,) = h.pids()
         os.kill(before, signal.SIGTERM)
         await h.log.wait_for("worker-left")
@@ -242,9 +238,7 @@ async def test_a_worker_without_a_successor_stays_until_it_is_asked_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with house(tmp_path) as h, backend() as port:
-        h.table += route("a.com", port)
-        h.keeper.start()
-        await h.keeper.begin(10)
+        await h.serve(port)
         with monkeypatch.context() as patch:
             patch.setattr("router.control.processes.sys.executable", "/bin/false")
             os.kill(h.pids()[0], signal.SIGTERM)
@@ -266,9 +260,7 @@ async def test_a_websocket_outlives_the_replacement_of_its_worker(tmp_path: Path
 
     server = await asyncio.start_server(echo, "127.0.0.1", 0)
     async with house(tmp_path) as h:
-        h.table += route("a.com", server.sockets[0].getsockname()[1])
-        h.keeper.start()
-        await h.keeper.begin(10)
+        await h.serve(server.sockets[0].getsockname()[1])
         reader, writer = await asyncio.open_connection("127.0.0.1", h.port)
         writer.write(b"GET / HTTP/1.1\r\nHost: a.com\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
         await reader.readuntil(b"\r\n\r\n")
@@ -288,9 +280,7 @@ async def test_a_successor_that_cannot_start_leaves_everything_as_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with house(tmp_path) as h, backend() as port:
-        h.table += route("a.com", port)
-        h.keeper.start()
-        await h.keeper.begin(10)
+        await h.serve(port)
         before = h.pids()
         monkeypatch.setattr("router.control.processes.sys.executable", "/bin/false")
         assert not await h.keeper.replace_all(5.0)

@@ -16,6 +16,7 @@ from tests.support import certs
 from tests.support.h2_client import H2Client
 from tests.support.h2_server import Call, H2Backend, Script
 from tests.support.wire import OK, Backend, Bench, Client, answering, request, serving, until
+from tests.support.wire import Script as WireScript
 
 BIG = 1 << 20
 MIXED: dict[str, Any] = {"listeners": ("https",), "front_tls": certs.front(), "backend_tls": certs.back()}
@@ -40,6 +41,20 @@ async def to_h2(
             for endpoint in bench.plane.table.endpoints.values():
                 if endpoint.connections is not None:
                     endpoint.connections.close()
+
+
+@asynccontextmanager
+async def registered(script: WireScript, *protocols: str, tls: bool = True) -> AsyncIterator[tuple[Bench, Backend]]:
+    """A data plane with a backend that is registered for HTTP/2, and agrees to these `protocols` or speaks no TLS."""
+    context = certs.server(certs.issued("instance-1")) if tls else None
+    if context is not None and protocols:
+        context.set_alpn_protocols(list(protocols))
+    backend = Backend(script, context)
+    await backend.start()
+    async with serving(backend_tls=certs.back()) as (bench, _):
+        bench.route("app.test", backend.port, tls=True, protocol="http2", server_cert_domain_san="instance-1")
+        yield bench, backend
+        await backend.stop()
 
 
 async def says_ok(call: Call) -> None:
@@ -150,35 +165,25 @@ async def test_a_dial_that_fails_fails_for_all_who_wait() -> None:
         dials.append(client)
         await client.send(b"HTTP/1.1 400 this is no TLS\r\n\r\n")
 
-    backend = Backend(script)
-    await backend.start()
-    async with serving(backend_tls=certs.back()) as (bench, _):
-        bench.route("app.test", backend.port, tls=True, protocol="http2", server_cert_domain_san="instance-1")
+    async with registered(script, tls=False) as (bench, _):
         clients = await asking(bench, 5)
         for client in clients:
             status, head, _ = await client.response()
             assert status == 525
             assert b"tls: first record does not look like a TLS handshake" in head
         assert len(dials) == 1
-    await backend.stop()
 
 
 async def test_a_connection_that_ends_before_the_settings_came() -> None:
     async def script(client: Client) -> None:
         client.writer.close()
 
-    server = certs.server(certs.issued("instance-1"))
-    server.set_alpn_protocols(["h2"])
-    backend = Backend(script, server)
-    await backend.start()
-    async with serving(backend_tls=certs.back()) as (bench, _):
-        bench.route("app.test", backend.port, tls=True, protocol="http2", server_cert_domain_san="instance-1")
+    async with registered(script, "h2") as (bench, _):
         for client in await asking(bench, 5):
             status, head, _ = await client.response()
             assert status == 502
             assert b"endpoint_failure (EOF)" in head
         assert not waiting(bench)
-    await backend.stop()
 
 
 @pytest.mark.parametrize("chunked", [False, True])
@@ -467,17 +472,11 @@ async def test_http_rewrite() -> None:
 
 
 async def test_a_backend_that_agrees_to_http1_only() -> None:
-    server = certs.server(certs.issued("instance-1"))
-    server.set_alpn_protocols(["http/1.1"])
-    backend = Backend(answering(OK), server)
-    await backend.start()
-    async with serving(backend_tls=certs.back()) as (bench, _):
-        bench.route("app.test", backend.port, tls=True, protocol="http2", server_cert_domain_san="instance-1")
+    async with registered(answering(OK), "http/1.1") as (bench, backend):
         client = await bench.client()
         for _ in range(2):
             assert (await client.get())[0] == 200
         assert len(backend.connections) == 1
-        await backend.stop()
 
 
 async def test_a_backend_that_agrees_to_http1_only_gets_a_connection_for_each_who_waits() -> None:
@@ -488,12 +487,7 @@ async def test_a_backend_that_agrees_to_http1_only_gets_a_connection_for_each_wh
         await go.wait()
         await client.send(OK)
 
-    server = certs.server(certs.issued("instance-1"))
-    server.set_alpn_protocols(["http/1.1"])
-    backend = Backend(script, server)
-    await backend.start()
-    async with serving(backend_tls=certs.back()) as (bench, _):
-        bench.route("app.test", backend.port, tls=True, protocol="http2", server_cert_domain_san="instance-1")
+    async with registered(script, "http/1.1") as (bench, backend):
         clients = await asking(bench, 5)
         await until(lambda: len(backend.connections) == 5)
         clients.append(await bench.client())
@@ -503,7 +497,6 @@ async def test_a_backend_that_agrees_to_http1_only_gets_a_connection_for_each_wh
         go.set()
         for client in clients:
             assert (await client.response())[0] == 200
-        await backend.stop()
 
 
 async def test_a_plain_endpoint_gets_http1_whatever_it_registers() -> None:
@@ -523,13 +516,9 @@ async def test_a_websocket_to_an_http2_endpoint_goes_over_http1() -> None:
         await client.send(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
         await client.send(await client.exactly(3))
 
-    backend = Backend(script, certs.server(certs.issued("instance-1")))
-    await backend.start()
-    async with serving(backend_tls=certs.back()) as (bench, _):
-        bench.route("app.test", backend.port, tls=True, protocol="http2", server_cert_domain_san="instance-1")
+    async with registered(script) as (bench, _):
         client = await bench.client()
         await client.send(request("app.test", "/", "Connection: Upgrade", "Upgrade: websocket"))
         assert (await client.head()).startswith(b"HTTP/1.1 101 ")
         await client.send(b"abc")
         assert await client.exactly(3) == b"abc"
-    await backend.stop()

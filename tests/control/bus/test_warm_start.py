@@ -6,6 +6,7 @@ import asyncio
 import os
 import time
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -94,13 +95,16 @@ async def test_a_router_that_comes_back_knows_what_it_knew(bus: EmbeddedNats, tm
             await router.healthy()
 
 
-async def test_a_fleet_repairs_what_one_router_missed(bus: EmbeddedNats, tmp_path: Path) -> None:
+@asynccontextmanager
+async def two_routers(bus: EmbeddedNats, folder: Path) -> AsyncIterator[tuple[Control, Control]]:
+    """Two that compare their tables ten times a second."""
     fleet = {"fleet": {"enabled": True, "interval": 0.1}, "start_response_delay_interval": 0.0}
-    async with (
-        asyncio.timeout(PATIENCE),
-        control(bus, tmp_path, **fleet) as one,
-        control(bus, tmp_path, 1, **fleet) as other,
-    ):
+    async with control(bus, folder, **fleet) as one, control(bus, folder, 1, **fleet) as other:
+        yield one, other
+
+
+async def test_a_fleet_repairs_what_one_router_missed(bus: EmbeddedNats, tmp_path: Path) -> None:
+    async with asyncio.timeout(PATIENCE), two_routers(bus, tmp_path) as (one, other):
         one.registry.register(EndpointSpec("10.0.0.1", 1), ["missed.test"])
         await until(lambda: "missed.test" in other.registry.hosts)
         other.registry.unregister("10.0.0.1", 1, ["missed.test"])
@@ -108,12 +112,7 @@ async def test_a_fleet_repairs_what_one_router_missed(bus: EmbeddedNats, tmp_pat
 
 
 async def test_a_clock_that_is_wrong_is_seen_by_the_others(bus: EmbeddedNats, tmp_path: Path) -> None:
-    fleet = {"fleet": {"enabled": True, "interval": 0.1}, "start_response_delay_interval": 0.0}
-    async with (
-        asyncio.timeout(PATIENCE),
-        control(bus, tmp_path, **fleet) as one,
-        control(bus, tmp_path, 1, **fleet) as other,
-    ):
+    async with asyncio.timeout(PATIENCE), two_routers(bus, tmp_path) as (one, other):
         assert other.fleet is not None
         other.fleet._time = lambda: time.time() + 100
         user, password = one.status.credentials
