@@ -8,6 +8,7 @@ router, now on the other:
     replace     SIGTERM to a worker: its slot gets a new one
     upgrade     SIGUSR2: control and workers are replaced by the installed program
     drain       SIGQUIT: the router ends and is started again; the front's file lists it all the time
+    interrupted SIGUSR2, and SIGQUIT without a `drain_wait` as soon as there is a new control, whose workers only start
 
 `failed` are requests that wrk saw fail: broken connections, time-outs, error statuses. `refused` are its connections
 that were refused. `hidden` is what nginx had to hide: faults of a router after which it asked the other one.
@@ -32,6 +33,7 @@ PAUSE = 0.3
 """Seconds of load before, between and after orders."""
 DRAIN_WAIT = 6.0
 """Seconds: more than `fail_timeout` in the front's file, so that it knows again that the other router is well."""
+DRAIN_TIMEOUT = 10.0
 
 
 async def logged(site: Site, number: int, event: str, order: Callable[[], None]) -> None:
@@ -65,17 +67,25 @@ async def drain(site: Site, number: int) -> None:
     await site.restart(number)
 
 
+async def interrupted(site: Site, number: int) -> None:
+    site.configure(number, drain_wait="0s", drain_timeout=f"{DRAIN_TIMEOUT}s")
+    await logged(site, number, "router.started", lambda: site.router(number).process.send_signal(signal.SIGUSR2))
+    await drain(site, number)
+    await asyncio.sleep(DRAIN_WAIT)
+
+
 ORDERS: dict[str, Callable[[Site, int], Awaitable[None]]] = {
     "reload": reload,
     "replace": replace,
     "upgrade": upgrade,
     "drain": drain,
+    "interrupted": interrupted,
 }
 
 
 async def roll(folder: Path, name: str, times: int) -> tuple[str, int]:
     """One order, many times; gives the row and how much was lost."""
-    settings = {"drain_wait": f"{DRAIN_WAIT}s", "drain_timeout": "10s"}
+    settings = {"drain_wait": f"{DRAIN_WAIT}s", "drain_timeout": f"{DRAIN_TIMEOUT}s"}
     async with site(folder, 2, **settings) as made:
         load = [Wrk(made, method, CONNECTIONS) for method in ("GET", "POST")]
         for wrk in load:

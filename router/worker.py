@@ -137,6 +137,8 @@ class Worker:
         self.backlog = 0
         """Bytes of frames received and not yet applied."""
         self._orphaned = False
+        self._opening: asyncio.Task[None] | None = None
+        """Begins to listen."""
         self._queue: deque[bytes] = deque()
         self._building: RouteTable | None = None
         self._asks: dict[int, asyncio.Future[list[str]]] = {}
@@ -150,7 +152,7 @@ class Worker:
             HealthState: self._take_health,
             RouteHint: self._take_hint,
             SendTable: lambda _: self._send_parts(self._plane.dump()),
-            Listen: lambda _: self._in_background(self._listen()),
+            Listen: self._take_listen,
             ReopenLog: lambda _: self._plane.reopen_log(),
             Explain: self._explain,
             Stop: lambda message: self.stop(message.grace),
@@ -252,6 +254,9 @@ class Worker:
         if waiting is not None and not waiting.done():
             waiting.set_result(message.lines)
 
+    def _take_listen(self, message: Listen) -> None:
+        self._opening = self._in_background(self._listen())
+
     async def _listen(self) -> None:
         if not self.listening:
             # The plane closes what it listens on; ours stay open for the day we need a new control.
@@ -351,6 +356,8 @@ class Worker:
         for sock in self.sockets:
             sock.close()
         self.sockets.clear()
+        if self._opening is not None:
+            await asyncio.wait({self._opening})  # who is half open could not close
         if self.plane is not None:
             await self.plane.stop(grace)
             self.send(self.plane.stats())
@@ -361,10 +368,11 @@ class Worker:
         if not self.done.done():
             self.done.set_result(None)
 
-    def _in_background(self, work: Any) -> None:
-        task = self.loop.create_task(work)
+    def _in_background(self, work: Any) -> asyncio.Task[None]:
+        task: asyncio.Task[None] = self.loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._background_done)
+        return task
 
     def _background_done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)

@@ -1,7 +1,8 @@
 """`router run`: the router in the foreground, until a signal ends it; and what the other signals do.
 
 An upgrade is an exec: the same process, with the program and the configuration as they are now. Workers serve on
-meanwhile, offer themselves to the new control, and are replaced by it one by one.
+meanwhile, offer themselves to the new control, and are replaced by it one by one. Signals that come while nobody
+listens to them wait: they are blocked over the exec.
 """
 
 from __future__ import annotations
@@ -83,9 +84,10 @@ class Running:
 
         loop = asyncio.get_running_loop()
         orders: asyncio.Queue[Order] = asyncio.Queue()
-        profile = self._profile()
-        for number, order in SIGNALS[profile].items():
+        signals = SIGNALS[self._profile()]
+        for number, order in signals.items():
             loop.add_signal_handler(number, orders.put_nowait, order)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
 
         await self._control.start()
         status: int | None = 0
@@ -105,6 +107,7 @@ class Running:
                     case Order.RELOAD:
                         await self._reload()
                     case Order.UPGRADE if await self._may_upgrade():
+                        signal.pthread_sigmask(signal.SIG_BLOCK, signals)
                         leaving = True
                         break
             if after is not None:
@@ -112,6 +115,9 @@ class Running:
         finally:
             if leaving:
                 await self._control.leave()
+                while not orders.empty():  # for who comes after us
+                    order = orders.get_nowait()
+                    os.kill(os.getpid(), next(number for number, means in signals.items() if means is order))
                 status = None
             else:
                 await self._control.stop()
@@ -188,8 +194,8 @@ class Running:
     async def _take_over(self) -> None:
         """Workers of the control before us run the old program: replace them."""
         await self._control.healthy()
-        await self._control.keeper.replace_all(self._control.config.effective_drain_timeout)
-        self._log.info("upgraded")
+        if await self._control.keeper.replace_all(self._control.config.effective_drain_timeout):
+            self._log.info("upgraded")
 
 
 def _command() -> list[str]:
@@ -206,7 +212,5 @@ def _program(argv: list[str]) -> list[str]:
 
 def _exec() -> None:
     """Become the program as it is now installed."""
-    for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGQUIT):
-        signal.signal(number, signal.SIG_IGN)  # until the new control listens to them
     os.environ[UPGRADED] = "1"
     os.execv(sys.executable, _program(sys.orig_argv))

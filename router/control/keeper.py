@@ -6,7 +6,10 @@
 - A worker that does not live `QUICK` seconds is replaced at once the first time, then after growing delays, so that a
   mistake in the installation makes clear messages and no busy loop.
 - A worker that says nothing for `SILENCE` seconds (it has to report every second) is killed and replaced.
-- A new worker is told its settings, the whole table, the health, and, once the router has begun, to listen.
+- A new worker is told its settings, the whole table, the health, and, once the router has begun and the worker has all
+  that, to listen.
+- Ports are closed by those who listen, last of all: only they can take in clients who have come and wait. A worker that
+  only starts holds the sockets too, and would keep them open with nobody there, so it ends before.
 """
 
 from __future__ import annotations
@@ -84,6 +87,10 @@ class WorkerHandle:
         self.born = now
         self.heard = now
         self.ready = False
+        self.wanted = False
+        """It is to listen as soon as it is ready."""
+        self.told = False
+        """It has been told to: clients may be with it."""
         self.listening = False
         self.link: SocketLink
         self.process: Process
@@ -142,7 +149,7 @@ class Keeper:
         """
         self._begun = True
         for worker in self._workers():
-            worker.link.send(frame(Listen()))
+            self._open(worker)
         try:
             await asyncio.wait_for(self._all_listening.wait(), timeout)
         except TimeoutError:
@@ -161,10 +168,11 @@ class Keeper:
         for seat in self.seats:
             if seat.retry is not None:
                 seat.retry.cancel()
-        for worker in self._workers():
-            worker.link.send(frame(Stop(grace)))
+        await self._end_starts()
         for listeners in self._listeners:
             listeners.close()
+        for worker in self._workers():
+            worker.link.send(frame(Stop(grace)))
         if not self._workers():
             return True
         try:
@@ -175,6 +183,14 @@ class Keeper:
                 worker.process.kill()
             await self._all_gone.wait()
         return self._loop.time() - began < grace
+
+    async def _end_starts(self) -> None:
+        """No client can be with a worker that has not been told to listen."""
+        starting = [worker for worker in self._all if not worker.told]
+        for worker in starting:
+            worker.process.kill()
+        for worker in starting:
+            await worker.started.wait()
 
     async def explain(self, client: str, secure: bool, head: bytes) -> dict[str, Any] | None:
         """What a worker would do with a request (`proxy.explain`); None when none can be asked."""
@@ -228,12 +244,14 @@ class Keeper:
         new = self._spawn(seat)
         if new is None:
             return False
-        new.link.send(frame(Listen()))
+        self._open(new)
         try:
             await asyncio.wait_for(new.started.wait(), REPLACE_TIMEOUT)
         except TimeoutError:
             pass
-        if not new.listening or self._stopping:
+        if self._stopping:
+            return False
+        if not new.listening:
             new.leaving = True
             new.process.kill()
             self._log.error("worker-not-replaced", slot=seat.slot, reason="the new worker does not listen")
@@ -262,7 +280,7 @@ class Keeper:
         It goes on as it is until `start`. Raises ProcessLookupError when it has just died.
         """
         worker = self._handle(self.seats[slot], lane, received)
-        worker.ready = True
+        worker.ready = worker.told = True
         worker.process = Process(self._loop, pid, lambda how: self._exited(worker, how))
         worker.seat.worker = worker
         self._take_in(worker)
@@ -288,7 +306,7 @@ class Keeper:
         for worker in self._workers():
             self._introduce(worker)
             if self._begun:
-                worker.link.send(frame(Listen()))
+                self._open(worker)
         self._office.workers_changed()
 
     # ------------------------------------------------------------ filling a seat
@@ -301,7 +319,7 @@ class Keeper:
             return
         seat.worker = worker
         if self._begun:
-            worker.link.send(frame(Listen()))
+            self._open(worker)
         self._office.workers_changed()
 
     def _spawn(self, seat: Seat) -> WorkerHandle | None:
@@ -333,6 +351,13 @@ class Keeper:
         self._introduce(worker)
         self._in_background(self._connect(worker, ours))
         return worker
+
+    def _open(self, worker: WorkerHandle) -> None:
+        """Have it listen, now or as soon as it is ready."""
+        worker.wanted = True
+        if worker.ready:
+            worker.told = True
+            worker.link.send(frame(Listen()))
 
     def _in_background(self, work: Coroutine[Any, Any, object]) -> None:
         task = self._loop.create_task(work)
@@ -383,6 +408,8 @@ class Keeper:
                 worker.link.send(frame(RouteHint(message.ask, self._office.hints_for(message.host))))
             case Ready():
                 worker.ready = True
+                if worker.wanted and not self._stopping:
+                    self._open(worker)
                 self._log.info(
                     "worker-started",
                     slot=worker.seat.slot,

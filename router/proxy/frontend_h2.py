@@ -222,6 +222,8 @@ class FrontendH2(H2Peer[Stream]):
             self.transport.abort()
         elif full:
             self._send_away(Code.REFUSED_STREAM, "too many connections")
+        elif plane.stopping:
+            self.stop()
 
     def connection_lost(self, error: Exception | None) -> None:
         self.plane.frontends.pop(self, None)

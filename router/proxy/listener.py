@@ -3,6 +3,9 @@
 Without the PROXY protocol the event loop accepts. With it the header must be read before TLS begins and before the
 frontend knows who its client is: we accept ourselves, look at the first bytes, and hand the connection on when they
 are read.
+
+The kernel makes connections by itself. With the last descriptor of a listening socket it resets those that nobody has
+accepted yet, and the requests that are already on them are lost. So who stops listening first takes in all who wait.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ import errno
 import ipaddress
 import socket
 import ssl
+from collections.abc import Coroutine, Iterator
 from typing import TYPE_CHECKING, Protocol
 
 from router.http import proxy_header
@@ -43,13 +47,51 @@ async def listen(plane: Plane, sock: socket.socket, context: ssl.SSLContext | No
     """Accept connections on a bound socket: HTTPS with a context, HTTP without. Gives what `close` ends."""
     if plane.settings.enable_proxy:
         return ProxyDoor(plane, sock, context)
-    return await plane.loop.create_server(
+    ours = sock.dup()  # the event loop closes the one it gets
+    server = await plane.loop.create_server(
         lambda: frontend(plane, context is not None),
         sock=sock,
         backlog=BACKLOG,
         ssl=context,
-        ssl_handshake_timeout=plane.settings.tls_handshake_timeout or None if context is not None else None,
+        ssl_handshake_timeout=_handshake_timeout(plane, context),
     )
+    return Door(plane, server, ours, context)
+
+
+def _handshake_timeout(plane: Plane, context: ssl.SSLContext | None) -> float | None:
+    return plane.settings.tls_handshake_timeout or None if context is not None else None
+
+
+def _waiting(sock: socket.socket) -> Iterator[tuple[socket.socket, Address]]:
+    """Connections that nobody has accepted yet, and their peers."""
+    try:
+        for _ in range(BACKLOG):
+            connection, peer = sock.accept()
+            yield connection, peer[:2]
+    except OSError:
+        return  # that was all, or there are no descriptors left
+
+
+def _greet(plane: Plane, greeting: Coroutine[None, None, None]) -> None:
+    """Have this make a connection somebody's; the plane does not stop before."""
+    task = plane.loop.create_task(greeting)
+    plane.greeting.add(task)
+    task.add_done_callback(plane.greeting.discard)
+
+
+async def _hand_on(
+    plane: Plane, connection: socket.socket, context: ssl.SSLContext | None, client: Address | None = None
+) -> None:
+    """Give an accepted connection to a frontend of its own."""
+    try:
+        await plane.loop.connect_accepted_socket(
+            lambda: frontend(plane, context is not None, client),
+            connection,
+            ssl=context,
+            ssl_handshake_timeout=_handshake_timeout(plane, context),
+        )
+    except OSError:  # the client went, or its TLS is none: ssl.SSLError is an OSError
+        connection.close()
 
 
 def frontend(plane: Plane, secure: bool, client: Address | None = None) -> asyncio.Protocol:
@@ -78,6 +120,26 @@ class ByAgreement(asyncio.Protocol):
         chosen.connection_made(transport)
 
 
+class Door:
+    """Where the event loop accepts connections, with a descriptor of our own of the socket it listens on."""
+
+    def __init__(
+        self, plane: Plane, server: asyncio.AbstractServer, sock: socket.socket, context: ssl.SSLContext | None
+    ) -> None:
+        self._plane = plane
+        self._server = server
+        self._sock = sock
+        self._context = context
+
+    def close(self) -> None:
+        """Accept no more, but those who wait."""
+        self._server.close()
+        for connection, _ in _waiting(self._sock):
+            connection.setblocking(False)
+            _greet(self._plane, _hand_on(self._plane, connection, self._context))
+        self._sock.close()
+
+
 class ProxyDoor:
     """Accepts connections that may begin with a PROXY header."""
 
@@ -92,10 +154,12 @@ class ProxyDoor:
         plane.loop.add_reader(sock.fileno(), self._accept)
 
     def close(self) -> None:
-        """Accept no more; who is being greeted still becomes a client."""
+        """Accept no more, but those who wait; who is being greeted still becomes a client."""
         if self._resume is not None:
             self._resume.cancel()
         self._plane.loop.remove_reader(self._sock.fileno())
+        for connection, peer in _waiting(self._sock):
+            self._take(connection, peer)
         self._sock.close()
 
     def _accept(self) -> None:
@@ -107,10 +171,11 @@ class ProxyDoor:
                 loop.remove_reader(self._sock.fileno())
                 self._resume = loop.call_later(_PAUSE, loop.add_reader, self._sock.fileno(), self._accept)
             return
+        self._take(connection, peer[:2])
+
+    def _take(self, connection: socket.socket, peer: Address) -> None:
         connection.setblocking(False)
-        task = loop.create_task(self._greet(connection, peer[:2]))
-        self._plane.greeting.add(task)
-        task.add_done_callback(self._plane.greeting.discard)
+        _greet(self._plane, self._greet(connection, peer))
 
     async def _greet(self, connection: socket.socket, peer: Address) -> None:
         """Read the header and hand the connection on, or close it."""
@@ -124,15 +189,7 @@ class ProxyDoor:
         except (OSError, asyncio.CancelledError):
             connection.close()
             return
-        try:
-            await plane.loop.connect_accepted_socket(
-                lambda: frontend(plane, self._context is not None, client),
-                connection,
-                ssl=self._context,
-                ssl_handshake_timeout=plane.settings.tls_handshake_timeout or None if self._context else None,
-            )
-        except OSError:  # the client went, or its TLS is none: ssl.SSLError is an OSError
-            connection.close()
+        await _hand_on(plane, connection, self._context, client)
 
     async def _client(self, connection: socket.socket, peer: Address) -> Address:
         """Who the client is. Raises OSError, proxy_header.Malformed."""

@@ -122,7 +122,7 @@ class Plane:
         """None = no secret: requests for routes with a route service are refused."""
         self._servers: list[Closable] = []
         self.greeting: set[asyncio.Task[None]] = set()
-        """Connections that are accepted and not yet anybody's: their PROXY header is being read."""
+        """Connections that are accepted and not yet a frontend's: their PROXY header is being read, for example."""
         self._quiet: asyncio.Event | None = None
         self._active: list[Endpoint] = []
         """Endpoints with an account."""

@@ -6,8 +6,9 @@ import asyncio
 import os
 import signal
 import socket
+import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -274,6 +275,32 @@ async def test_a_websocket_outlives_the_replacement_of_its_worker(tmp_path: Path
         assert h.keeper.leaving == 0
         assert not h.log.of("worker-exited")
     server.close()
+
+
+async def test_a_stop_while_a_successor_starts_loses_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    slow = tmp_path / "python"
+    slow.write_text(f'#!/bin/sh\ntouch {tmp_path}/started\nread -r _ <{tmp_path}/go\nexec {sys.executable} "$@"\n')
+    slow.chmod(0o700)
+    os.mkfifo(tmp_path / "go")
+    async with house(tmp_path) as h, backend() as port:
+        await h.serve(port)
+        answers: list[int] = []
+
+        async def ask() -> None:
+            with suppress(ConnectionRefusedError):
+                while True:
+                    answers.append((await get(h.port, "a.com"))[0])
+
+        monkeypatch.setattr("router.control.processes.sys.executable", str(slow))
+        replacing = asyncio.create_task(h.keeper.replace_all(5.0))
+        while not (tmp_path / "started").exists():
+            await asyncio.sleep(0.002)
+        clients = [asyncio.create_task(ask()) for _ in range(4)]
+        assert await h.keeper.stop(5.0)
+        await asyncio.gather(*clients)
+        assert not await replacing
+        assert set(answers) == {200}
+        assert not h.log.of("worker-not-replaced")
 
 
 async def test_a_successor_that_cannot_start_leaves_everything_as_it_was(

@@ -131,6 +131,19 @@ async def test_an_upgrade_keeps_process_ports_and_requests(tmp_path: Path) -> No
         assert r.process.returncode is None  # the same process
 
 
+@pytest.mark.parametrize("order", [signal.SIGQUIT, signal.SIGTERM])
+async def test_an_order_during_an_upgrade_is_carried_out_after_it(tmp_path: Path, order: signal.Signals) -> None:
+    async with loaded(tmp_path) as (r, load):
+        await load.more()
+        r.process.send_signal(signal.SIGUSR2)
+        await r.logged("control-leaves")
+        r.process.send_signal(order)  # nobody listens just now
+        assert await asyncio.wait_for(r.process.wait(), 20) == 0
+        assert len(r.events("router.started")) == 2
+        assert not r.workers()
+        assert await load.end() <= {200, -1}
+
+
 async def test_an_upgrade_that_could_not_start_is_refused(tmp_path: Path) -> None:
     async with loaded(tmp_path) as (r, load):
         before = r.workers()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import time
 
 import pytest
@@ -205,6 +206,22 @@ async def test_a_stop_lets_requests_in_flight_end() -> None:
         assert (status, body) == (200, b"ok")
         assert b"Connection: close\r\n" in head
         await stopping
+
+
+@pytest.mark.parametrize("proxy", [False, True])
+async def test_a_stop_answers_those_whom_nobody_has_accepted_yet(proxy: bool) -> None:
+    async with serving(answering(OK), enable_proxy=proxy) as (bench, _):
+        waiting = [socket.create_connection(("127.0.0.1", bench.port)) for _ in range(20)]
+        for client in waiting:  # the kernel has greeted them, the event loop knows nothing of it
+            client.sendall(request())
+        await bench.plane.stop(5.0)
+        for client in waiting:
+            with client, client.makefile("rb") as answer:
+                head, _, _ = answer.read().partition(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 200 ")
+            assert b"\r\nConnection: close" in head
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", bench.port))
 
 
 async def test_a_stop_takes_no_connection_for_quiet_that_was_just_used() -> None:
