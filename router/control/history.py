@@ -92,10 +92,11 @@ class History:
         self._events.extend(now)
         self._gone = OrderedDict([(host, (when, why)) for host, when, why in gone]) | self._gone
 
-    def copied(self) -> tuple[Callable[[], list[Event]], list[tuple[str, float, str]]]:
-        """All as of now: what gives the events, in any thread, as that takes a while; and the hosts that went."""
+    def copied(self) -> tuple[int, Iterator[Event], list[tuple[str, float, str]]]:
+        """All as of now: the number of events, and they, to be made in any thread, as that takes a while; and the hosts
+        that went."""
         rows = list(self._events)
-        return lambda: list(map(_event, rows)), [(host, *told) for host, told in self._gone.items()]
+        return len(rows), map(_event, rows), [(host, *told) for host, told in self._gone.items()]
 
     def of(self, host: str) -> list[Event]:
         """Events of a host's routes, oldest first; of every host for an empty one."""

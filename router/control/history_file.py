@@ -1,7 +1,8 @@
 """What happened to routes, on disk in `run_dir/history`: it outlives control, at an upgrade, a restart or a crash.
 
 One zlib stream of MessagePack (`_Content`), replaced as a whole, for this user only. Texts only, so that another
-version reads it. Making them of 50,000 changes takes a while, so that is done in a thread, and not often.
+version reads it. Making them of 50,000 changes takes a while, so that is done in a thread, not often, and bit by bit:
+all at once they are 25 MiB, which the process would not give back, as what it remembers meanwhile lies in between.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 import asyncio
 import time
 import zlib
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 
 import msgspec
@@ -23,6 +26,7 @@ MOST_BYTES = 256 << 20
 """What the file may become in memory; the largest there can be is a tenth of it."""
 SPARING = 20
 """A file that takes a second is followed by none for this many seconds at least, unless control ends."""
+_BATCH = 500
 
 
 class _Content(msgspec.Struct, array_like=True):
@@ -77,11 +81,12 @@ class HistoryFile:
         if changes == self._saved:
             return
         began = time.monotonic()
-        read, gone = self._history.copied()
+        count, events, gone = self._history.copied()
 
         def write() -> None:
-            packed = msgspec.msgpack.encode(_Content(FORMAT, read(), gone))  # type: ignore[arg-type]
-            write_whole(self._path, zlib.compress(packed, 1))
+            packer = zlib.compressobj(1)
+            pieces = [packer.compress(piece) for piece in _content(count, events, gone)]
+            write_whole(self._path, b"".join((*pieces, packer.flush())))
 
         try:
             await asyncio.to_thread(write)
@@ -89,3 +94,27 @@ class HistoryFile:
         except OSError as error:
             self._log.error("history-not-written", path=str(self._path), error=error.strerror)
         self._not_before = time.monotonic() + SPARING * (time.monotonic() - began)
+
+
+def _content(count: int, events: Iterable[Event], gone: list[tuple[str, float, str]]) -> Iterator[bytes]:
+    """A `_Content`, packed bit by bit."""
+    yield _array(3)
+    yield _encode(FORMAT)
+    yield _array(count)
+    yield from _packed(events)
+    yield _array(len(gone))
+    yield from _packed(gone)
+
+
+def _array(size: int) -> bytes:
+    """What goes before the members of an array: `array 32` of MessagePack."""
+    return b"\xdd" + size.to_bytes(4, "big")
+
+
+def _packed(items: Iterable[object]) -> Iterator[bytes]:
+    rest = iter(items)
+    while batch := list(islice(rest, _BATCH)):
+        yield b"".join(map(_encode, batch))
+
+
+_encode = msgspec.msgpack.encode

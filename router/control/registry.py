@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterable
+from sys import intern
 
 import msgspec
 
@@ -293,10 +294,12 @@ class Registry(Table):
         for entry in self.wheel.expired(now):
             gone = entry.endpoint
             pruned.setdefault(entry.pool.key, []).append(gone)
-            why = f"not registered for {now - entry.refreshed:.0f} s, its time to live is {gone.stale_after} s"
+            # Of these sentences tens of thousands are remembered, and few are different.
+            why = intern(f"not registered for {now - entry.refreshed:.0f} s, its time to live is {gone.stale_after} s")
+            last = intern(f"its last instance had not registered for {gone.stale_after} s")
             self.history.happened("pruned", entry.pool.key, (gone.address,), why)
             self.remove(entry, now, ops)
-            self.drop_if_empty(entry.pool, f"its last instance had not registered for {gone.stale_after} s", now, ops)
+            self.drop_if_empty(entry.pool, last, now, ops)
         for key in list(self.empty):
             self.drop_if_empty(self.pools[key], self.empty[key], now, ops)
         for key, endpoints in pruned.items():

@@ -306,6 +306,7 @@ class Table:
         else:
             del self._endpoints[endpoint.address]
             self._slots.give_back(endpoint.put.slot)
+        endpoint.other = None  # whoever still holds this one holds no chain of those that went after it
         ops.append(DropEndpoint(endpoint.put.id))
 
     # -------------------------------------------------------- what going takes

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from router.control.entries import Entry
 from router.control.history import History
 from router.control.registry import Registry
 from router.control.table import RegistrySettings
@@ -544,3 +545,24 @@ def test_workers_always_have_the_registrys_table(
         if exact:
             held = {key: [spec for spec, _ in pool.values()] for key, pool in model.pools.items()}
             assert dict(house.registry.routes()) == held
+
+
+def test_what_is_gone_is_not_held_by_what_went_before_it() -> None:
+    house = House()
+    hosts = [f"{number}.com" for number in range(20)]
+    held = [house.registry.register(spec(1, app=host), [host]) for host in hosts][-1]  # all at one address
+    for host in reversed(hosts):
+        house.unregister(1, host)
+    assert isinstance(held, Entry)  # as one is held that was repeated a moment ago
+    assert held.endpoint.other is None
+
+
+def test_what_is_remembered_of_many_that_went_the_same_way_is_one_sentence() -> None:
+    house = House()
+    for number in range(20):
+        house.register(number + 1, f"{number}.com")
+        house.register(number + 1, "a.com")
+    house.pass_time(200.0)
+    pruned = [event.why for event in house.registry.history.of("") if event.what == "pruned"]
+    assert len(pruned) == 40
+    assert len({id(why) for why in pruned}) == 1
