@@ -421,9 +421,7 @@ class Control:
         while self._undirected:
             self._direct_next()
             await asyncio.sleep(0)
-        digest = self.registry.digest
-        while digest.behind:
-            digest.settle()
+        for _ in self.registry.settling():
             await asyncio.sleep(0)
 
     def _health_checked(self, ops: Sequence[SetHealth]) -> None:

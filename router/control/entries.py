@@ -1,4 +1,8 @@
-"""What the table is made of: endpoints, entries, pools. Data only; `control.table` keeps them in order."""
+"""What the table is made of: endpoints, entries, pools. Data only; `control.table` keeps them in order.
+
+They exist by the hundred thousand and stay, so the garbage collector does not track them: what goes is taken out of its
+pool first, and then nothing leads in a circle.
+"""
 
 from __future__ import annotations
 
@@ -6,32 +10,39 @@ import math
 from sys import intern
 from typing import Any
 
+import msgspec
+
 from router.messages import NO_OPTIONS, EndpointSpec, PutEndpoint, PutPool, RouteOptions, unpack
 
 DEAD = -math.inf
 """`Entry.refreshed` of one that is gone."""
 
 
-class Endpoint:
+class Endpoint(msgspec.Struct, gc=False, eq=False):
     """A registration as workers know it, shared by all pools in which it stands.
 
     Its spec is kept as it goes to workers and other routers, packed: `put` is the operation that tells workers. `other`
     is another one of the same address, if the address stands differently in different pools, and so on.
     """
 
-    __slots__ = ("address", "ages", "component", "other", "put", "source", "stale_after", "tls", "uses")
+    put: PutEndpoint
+    address: str
+    tls: bool
+    stale_after: int
+    source: str
+    component: str
+    other: Endpoint | None = None
+    uses: int = 0
 
-    def __init__(self, put: PutEndpoint, spec: EndpointSpec, address: str, other: Endpoint | None) -> None:
-        self.put = put
-        self.tls = spec.tls
-        self.ages = not (spec.tls or spec.source)
+    @classmethod
+    def of(cls, put: PutEndpoint, spec: EndpointSpec, address: str, other: Endpoint | None) -> Endpoint:
+        """That of `spec`, which `put` tells workers of."""
+        return cls(put, address, spec.tls, spec.stale_after, spec.source, component(spec), other)
+
+    @property
+    def ages(self) -> bool:
         """It goes stale when it is not registered again (contract §2.7)."""
-        self.stale_after = spec.stale_after
-        self.source = spec.source
-        self.component = component(spec)
-        self.address = address
-        self.other = other
-        self.uses = 0
+        return not (self.tls or self.source)
 
     @property
     def spec(self) -> EndpointSpec:
@@ -39,15 +50,12 @@ class Endpoint:
         return unpack(self.put.packed)
 
 
-class Entry:
+class Entry(msgspec.Struct, gc=False, eq=False):
     """An endpoint's place in one pool, and when it was last registered there."""
 
-    __slots__ = ("endpoint", "pool", "refreshed")
-
-    def __init__(self, endpoint: Endpoint, pool: Pool, now: float) -> None:
-        self.endpoint = endpoint
-        self.pool = pool
-        self.refreshed = now
+    endpoint: Endpoint
+    pool: Pool
+    refreshed: float
 
     @property
     def time_to_live(self) -> float:
@@ -60,19 +68,17 @@ class Entry:
         return self.refreshed == DEAD
 
 
-class Pool:
+class Pool(msgspec.Struct, gc=False, eq=False):
     """The endpoints of one route, and what was asked for the route as a whole."""
 
-    __slots__ = ("algorithm", "changed", "context_path", "entries", "key", "options")
-
-    def __init__(self, key: str, path: str, algorithm: str) -> None:
-        self.key = key
-        self.context_path = path
-        self.algorithm = algorithm
-        self.options = NO_OPTIONS
-        self.entries: dict[str, Entry] = {}  # by address
-        self.changed = 0.0
-        """When an endpoint last came, changed or went; monotonic seconds."""
+    key: str
+    context_path: str
+    algorithm: str
+    entries: dict[str, Entry]
+    """By address."""
+    options: RouteOptions = NO_OPTIONS
+    changed: float = 0.0
+    """When an endpoint last came, changed or went; monotonic seconds."""
 
     @property
     def asked(self) -> RouteOptions | None:

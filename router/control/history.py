@@ -60,25 +60,48 @@ class History:
         self._clock = clock
         self._gone: OrderedDict[str, tuple[float, str]] = OrderedDict()
         self._events: deque[_Row] = deque(maxlen=EVENTS)
+        self._waiting: deque[tuple[int, float, str, Iterable[tuple[str, str]], str]] = deque()
+        self._behind = 0  # events that wait
         self._silent = False
         self.changes = 0
         """Goes up with all that is added."""
 
     def happened(self, what: str, route: str, addresses: Iterable[str], why: str | bytes) -> None:
         """Endpoints of a route came, changed or went; for `why` also the registration, packed: then who it was."""
-        self.happened_all(what, ((route, address) for address in addresses), why)
-
-    def happened_all(self, what: str, of: Iterable[tuple[str, str]], why: str | bytes) -> None:
-        """The same happened to endpoints of many routes: (route, address)."""
         if not self._silent:
             when = self._clock()
             self.changes += 1
-            self._events.extend([(when, what, route, address, why) for route, address in of])
+            self._written().extend([(when, what, route, address, why) for address in addresses])
+
+    def happened_later(self, what: str, of: Iterable[tuple[str, str]], number: int, why: str) -> None:
+        """The same happened now to so many endpoints: (route, address). Written down by `settle`, or when needed."""
+        if self._silent:
+            return
+        self.changes += 1
+        self._waiting.append((number, self._clock(), what, of, why))
+        self._behind += number
+        while self._behind - self._waiting[0][0] >= EVENTS:  # of this nothing would be kept
+            self._behind -= self._waiting.popleft()[0]
+
+    def settle(self) -> bool:
+        """Write down some of what waits; False when nothing does."""
+        if not self._waiting:
+            return False
+        number, when, what, of, why = self._waiting.popleft()
+        self._behind -= number
+        self._events.extend([(when, what, route, address, why) for route, address in of])
+        return True
+
+    def _written(self) -> deque[_Row]:
+        """All events."""
+        while self.settle():
+            pass
+        return self._events
 
     @contextmanager
     def resumed(self) -> Iterator[None]:
         """A table is taken up whose history is known: what comes meanwhile is nothing new."""
-        self._silent = bool(self._events)
+        self._silent = bool(self._events or self._waiting)
         try:
             yield
         finally:
@@ -86,7 +109,7 @@ class History:
 
     def restore(self, events: Iterable[Event], gone: Iterable[tuple[str, float, str]]) -> None:
         """What was known before, older than all that is known now."""
-        now = list(self._events)
+        now = list(self._written())
         self._events.clear()
         self._events.extend(events)
         self._events.extend(now)
@@ -95,13 +118,13 @@ class History:
     def copied(self) -> tuple[int, Iterator[Event], list[tuple[str, float, str]]]:
         """All as of now: the number of events, and they, to be made in any thread, as that takes a while; and the hosts
         that went."""
-        rows = list(self._events)
+        rows = list(self._written())
         return len(rows), map(_event, rows), [(host, *told) for host, told in self._gone.items()]
 
     def of(self, host: str) -> list[Event]:
         """Events of a host's routes, oldest first; of every host for an empty one."""
         beginning = f"{host}/"
-        return [_event(row) for row in self._events if not host or row[2] == host or row[2].startswith(beginning)]
+        return [_event(row) for row in self._written() if not host or row[2] == host or row[2].startswith(beginning)]
 
     def went(self, host: str, why: str) -> None:
         """The last route of a host is gone."""

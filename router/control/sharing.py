@@ -37,6 +37,8 @@ class Sharing:
         health: Health,
     ) -> None:
         self._threshold = config.droplet_stale_threshold
+        self._filling = asyncio.Lock()
+        """Held while a table comes in: one at a time."""
         self._fetching: asyncio.Task[bool] | None = None
         self._saving: asyncio.Task[None] | None = None
         self.fleet: Fleet | None = None
@@ -55,19 +57,21 @@ class Sharing:
         """Take up the snapshot; False when there is none that is good."""
         if self._snapshot is None:
             return False
-        with whole_table():
-            return await self._snapshot.load(self._threshold)
+        async with self._filling:
+            with whole_table():
+                return await self._snapshot.load(self._threshold)
 
     def bus_gained(self) -> None:
         """The bus is there, for the first time or again."""
         if self._warm is not None and (self._fetching is None or (self.fleet is None and self._fetching.done())):
             self._fetching = asyncio.get_running_loop().create_task(self._fetch(self._warm))
-        if self.fleet is not None:
+        if self.fleet is not None and not self._filling.locked():  # what is half there is worth no comparison
             self.fleet.announce()
 
     async def _fetch(self, warm: WarmStart) -> bool:
-        with whole_table():
-            return await warm.fetch()
+        async with self._filling:
+            with whole_table():
+                return await warm.fetch()
 
     async def fetched(self) -> bool:
         """After `bus_gained`: whether another router gave its table."""

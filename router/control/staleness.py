@@ -9,6 +9,7 @@ endpoint is once per time to live.
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Iterable
 from itertools import chain
 from typing import Generic, Protocol, TypeVar
@@ -36,6 +37,7 @@ class Wheel(Generic[Item]):
 
     def __init__(self) -> None:
         self._buckets: dict[int, list[Item]] = {}
+        self._waiting: deque[Iterable[Item]] = deque()
         self._floor = -math.inf
 
     def refresh_all(self, now: float) -> None:
@@ -44,10 +46,20 @@ class Wheel(Generic[Item]):
 
     def add(self, item: Item) -> None:
         """Watch over an entry."""
-        self.add_all((item,))
+        self._add_all((item,))
 
-    def add_all(self, items: Iterable[Item]) -> None:
-        """Watch over many entries."""
+    def add_later(self, items: Iterable[Item]) -> None:
+        """As `add`, for many; by `settle`, or before anything expires. `items` is gone through then."""
+        self._waiting.append(items)
+
+    def settle(self) -> bool:
+        """Add some of those that wait; False when none do."""
+        if not self._waiting:
+            return False
+        self._add_all(self._waiting.popleft())
+        return True
+
+    def _add_all(self, items: Iterable[Item]) -> None:
         floor, buckets = self._floor, self._buckets
         for item in items:
             refreshed = item.refreshed
@@ -59,6 +71,8 @@ class Wheel(Generic[Item]):
 
     def expired(self, now: float) -> list[Item]:
         """Every entry not refreshed for longer than its time to live; it is watched no more."""
+        while self.settle():
+            pass
         found: list[Item] = []
         due = sorted(number for number in self._buckets if number <= now // SPAN)
         # All due buckets are taken out before the first entry moves, which may be to one of the same number.

@@ -8,7 +8,8 @@ which is never used again; and the `slot` of an address in the block of in-fligh
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator
 
 import msgspec
 
@@ -82,7 +83,8 @@ class Table:
         self.static: set[tuple[str, str]] = set()
         """(Route key, address) of static entries."""
         self.wheel: Wheel[Entry] = Wheel()
-        self._hosts: dict[str, int] = {}  # host → its pools
+        self._hosts: dict[str, int] = {}  # host → its pools, but for those of
+        self._uncounted: deque[list[str]] = deque()
         self._endpoints: dict[str, Endpoint] = {}  # by address
         self._next_id = 1
         self._slots = Slots(capacity, slot_idle)
@@ -101,11 +103,11 @@ class Table:
     @property
     def hosts(self) -> Collection[str]:
         """Hosts that have a route, wildcards included."""
-        return self._hosts.keys()
+        return self._counted().keys()
 
     def routes_of(self, host: str) -> int:
         """Number of a host's pools."""
-        return self._hosts.get(host, 0)
+        return self._counted().get(host, 0)
 
     @property
     def now(self) -> float:
@@ -153,10 +155,8 @@ class Table:
         return pool
 
     def _make_pool(self, key: str, path: str) -> Pool:
-        pool = self.pools[key] = Pool(key, path, self.settings.balancing_algorithm)
-        host = host_of(key)
-        self._hosts[host] = self._hosts.get(host, 0) + 1
-        self.history.came(host)
+        pool = self.pools[key] = Pool(key, path, self.settings.balancing_algorithm, {})
+        self._count_hosts((key,))
         return pool
 
     def put(
@@ -197,19 +197,17 @@ class Table:
     def put_routes(self, routes: dict[str, NewEndpoints], why: str, ops: list[TableOp]) -> None:
         """Routes that are new, by key, with their endpoints: what `new_pool` and `put` do.
 
-        For tables that come by the hundred thousand: flat, a line of history an endpoint, and none in the log.
+        For tables that come by the hundred thousand: flat, a line of history an endpoint, and none in the log. What
+        workers don't wait for is left for `settling`, or for whoever looks at it first.
         """
-        pools, hosts, known, take = self.pools, self._hosts, self._endpoints, self._slots.take
+        pools, known, take = self.pools, self._endpoints, self._slots.take
         algorithm = self.settings.balancing_algorithm
         made: list[Entry] = []
         for key, (path, options, endpoints) in routes.items():
-            pool = pools[key] = Pool(key, path, algorithm)
-            host = key.partition("/")[0]
-            hosts[host] = hosts.get(host, 0) + 1
-            self.history.came(host)
+            entries: dict[str, Entry] = {}
+            pool = pools[key] = Pool(key, path, algorithm, entries)
             if options is not NO_OPTIONS:
                 self.heed(pool, options, [])
-            entries = pool.entries
             new: list[PutEndpoint] = []
             told: list[TableOp] = [NewRoute(pool.put, new)]
             for spec, address, heard in endpoints:
@@ -223,7 +221,7 @@ class Table:
                 else:
                     put = PutEndpoint.of(self._next_id, take(), spec, packed)
                     self._next_id += 1
-                    endpoint = known[address] = Endpoint(put, spec, address, None)
+                    endpoint = known[address] = Endpoint.of(put, spec, address, None)
                     endpoint.uses = 1
                     if len(new) < _TOGETHER and len(told) == 1:
                         new.append(put)
@@ -234,9 +232,34 @@ class Table:
                 if heard > pool.changed:
                     pool.changed = heard
             ops += told
-        self.digest.toggle_later([(entry.pool.key, entry.endpoint.put.packed) for entry in made])
-        self.wheel.add_all([entry for entry in made if entry.endpoint.ages])
-        self.history.happened_all("registered", [(entry.pool.key, entry.endpoint.address) for entry in made], why)
+        self._uncounted.append(list(routes))
+        number = len(made)
+        self.digest.toggle_later(((entry.pool.key, entry.endpoint.put.packed) for entry in made), number)
+        self.wheel.add_later(entry for entry in made if entry.endpoint.ages and not entry.dead)
+        named = ((entry.pool.key, entry.endpoint.address) for entry in made)
+        self.history.happened_later("registered", named, number, why)
+
+    def settling(self) -> Iterator[None]:
+        """Do bit by bit what `put_routes` has left for later; the table may change between any two bits."""
+        while self._uncounted:
+            self._count_hosts(self._uncounted.popleft())
+            yield
+        for part in (self.wheel, self.digest, self.history):
+            while part.settle():
+                yield
+
+    def _count_hosts(self, keys: Iterable[str]) -> None:
+        hosts, came = self._hosts, self.history.came
+        for key in keys:
+            host = key.partition("/")[0]
+            hosts[host] = hosts.get(host, 0) + 1
+            came(host)
+
+    def _counted(self) -> dict[str, int]:
+        """Host → its pools."""
+        while self._uncounted:
+            self._count_hosts(self._uncounted.popleft())
+        return self._hosts
 
     def _mark(self, key: str, endpoint: Endpoint) -> None:
         """Count an endpoint of a route in or out; static ones are this router's own affair."""
@@ -280,7 +303,7 @@ class Table:
             elif slot is None:
                 slot = self._slots.take()
             put = PutEndpoint.of(self._next_id, slot, spec, packed)
-            endpoint = self._endpoints[address] = Endpoint(put, spec, address, newest)
+            endpoint = self._endpoints[address] = Endpoint.of(put, spec, address, newest)
             self._next_id += 1
             ops.append(put)
         endpoint.uses += 1
@@ -332,10 +355,10 @@ class Table:
             return False
         del self.pools[pool.key]
         why = self.empty.pop(pool.key, why)
-        host = host_of(pool.key)
-        self._hosts[host] -= 1
-        if not self._hosts[host]:
-            del self._hosts[host]
+        host, hosts = host_of(pool.key), self._counted()
+        hosts[host] -= 1
+        if not hosts[host]:
+            del hosts[host]
             self.history.went(host, why)
         ops.append(DropPool(pool.key))
         return True

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections import deque
+from collections.abc import Iterable
 from hashlib import blake2b
 from zlib import crc32
 
@@ -46,7 +47,7 @@ class TableDigest:
 
     def __init__(self) -> None:
         self._digests = [0] * BUCKETS
-        self._waiting: deque[list[tuple[str, bytes]]] = deque()
+        self._waiting: deque[tuple[Iterable[tuple[str, bytes]], int]] = deque()
         self.behind = 0
         """Entries that wait for `settle`."""
 
@@ -56,32 +57,35 @@ class TableDigest:
         for each in packed:
             self._digests[bucket] ^= entry_digest(key, each)
 
-    def toggle_later(self, entries: list[tuple[str, bytes]]) -> None:
-        """As `toggle`, for many routes, each a key and a packed endpoint; worked out by `settle`, or when asked for."""
-        self._waiting.append(entries)
-        self.behind += len(entries)
+    def toggle_later(self, entries: Iterable[tuple[str, bytes]], number: int) -> None:
+        """As `toggle`, for so many (key, packed endpoint), gone through by `settle` or when they are needed."""
+        self._waiting.append((entries, number))
+        self.behind += number
         while self.behind > MOST_WAITING:
             self.settle()
 
-    def settle(self) -> None:
-        """Work out some of what waits."""
-        digests, entries = self._digests, self._waiting.popleft()
-        self.behind -= len(entries)
+    def settle(self) -> bool:
+        """Work out some of what waits; False when nothing does."""
+        if not self._waiting:
+            return False
+        digests, (entries, number) = self._digests, self._waiting.popleft()
+        self.behind -= number
         for key, packed in entries:
             host = key.partition("/")[0].encode("utf-8", "surrogatepass")
             digest = blake2b(_PAIR + _encode(key) + packed, digest_size=_WIDTH).digest()
             digests[crc32(host) % BUCKETS] ^= _from_bytes(digest, "big")
+        return True
 
     def pack(self) -> bytes:
         """All digests, for `differing` of another router: `PACKED_BYTES` bytes."""
-        while self.behind:
-            self.settle()
+        while self.settle():
+            pass
         return _PACKED.pack(*self._digests)
 
     def differing(self, packed: bytes) -> frozenset[int]:
         """Buckets in which the table behind `packed` (of `PACKED_BYTES` bytes) is not like this one."""
-        while self.behind:
-            self.settle()
+        while self.settle():
+            pass
         others = _PACKED.unpack(packed)
         return frozenset(i for i, (own, other) in enumerate(zip(self._digests, others, strict=True)) if own != other)
 

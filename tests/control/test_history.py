@@ -68,3 +68,31 @@ def test_events_of_a_host() -> None:
         (5.0, "registered", "y"),
     ]
     assert len(history.of("")) == 3
+
+
+def test_what_is_written_down_later_stands_in_its_place() -> None:
+    now = 100.0
+    history = History(lambda: now)
+    named = [("a.com", "h:1"), ("b.com", "h:2")]
+    history.happened_later("registered", (pair for pair in named), len(named), "another router knew it")
+    now = 101.0
+    history.happened("unregistered", "a.com", ["h:1"], "it said so")
+    history.happened_later("registered", iter([("a.com", "h:3")]), 1, "another router knew it")
+    assert [(event.when, event.what, event.address) for event in history.of("")] == [
+        (100.0, "registered", "h:1"),
+        (100.0, "registered", "h:2"),
+        (101.0, "unregistered", "h:1"),
+        (101.0, "registered", "h:3"),
+    ]
+    assert not history.settle()
+
+
+def test_of_what_would_not_be_kept_nothing_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(history_module, "EVENTS", 3)
+    history = History(lambda: 0.0)
+    for host in "abc":
+        history.happened_later("registered", [(host, "h:1"), (host, "h:2")], 2, "another router knew it")
+    assert history.settle()
+    assert history.settle()
+    assert not history.settle()
+    assert [event.route for event in history.of("")] == ["b", "c", "c"]

@@ -27,8 +27,9 @@ def test_exactly_what_is_stale_is_found_and_once(
     now = 50.0
     items = [Item(at, ttl) for at, ttl in made]
     wheel: Wheel[Item] = Wheel()
-    for item in items:
+    for item in items[::2]:
         wheel.add(item)
+    wheel.add_later(item for item in items[1::2])
     watched = set(items)
     for seconds, which, dies in passes:
         now += seconds

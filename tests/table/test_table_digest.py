@@ -21,8 +21,8 @@ def at_once() -> TableDigest:
 def test_what_waits_counts_as_soon_as_it_is_asked_for(most: int, behind: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(digest, "MOST_WAITING", most)
     made = TableDigest()
-    made.toggle_later(ENTRIES[:2])
-    made.toggle_later(ENTRIES[2:])
+    made.toggle_later(iter(ENTRIES[:2]), 2)
+    made.toggle_later(iter(ENTRIES[2:]), 1)
     assert made.behind == behind
     assert made.differing(at_once().pack()) == frozenset()
     assert made.behind == 0
@@ -30,7 +30,7 @@ def test_what_waits_counts_as_soon_as_it_is_asked_for(most: int, behind: int, mo
 
 def test_what_goes_while_it_waits_leaves_nothing() -> None:
     made = TableDigest()
-    made.toggle_later(ENTRIES)
+    made.toggle_later(ENTRIES, 3)
     made.toggle(*ENTRIES[1])
-    made.toggle_later([ENTRIES[0], *ENTRIES[2:]])
+    made.toggle_later([ENTRIES[0], *ENTRIES[2:]], 2)
     assert made.pack() == TableDigest().pack()
