@@ -1,8 +1,7 @@
 """What the event loop's TLS lacks, added where it makes its `SSLObject`: alerts on our side, resumption on the other.
 
 - The event loop asks an `SSLObject` once for the methods that it calls for every record. `Direct` gives it those of the
-  object in C that `SSLObject` wraps. It reads until there is nothing more, and `ssl` takes longer to say so than to
-  read a request: that is found out without asking.
+  object in C that `SSLObject` wraps.
 - A handshake that fails leaves an alert in the outgoing buffer, and the event loop closes without sending it. `Telling`
   claims to want more first: the loop then sends what waits. The connection ends with its next event: the client closes,
   as it should after an alert, or sends more; or the time for a handshake is over.
@@ -13,7 +12,6 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any
 
@@ -34,20 +32,8 @@ class Direct(ssl.SSLObject):
         made: Direct = super()._create(incoming, outgoing, **options)  # type: ignore[misc]
         made._incoming, made._outgoing = incoming, outgoing
         wrapped = made._sslobj  # type: ignore[attr-defined]
-        vars(made).update(read=_reader(wrapped, incoming), write=wrapped.write, pending=wrapped.pending)
+        vars(made).update(read=wrapped.read, write=wrapped.write, pending=wrapped.pending)
         return made
-
-
-def _reader(wrapped: Any, incoming: ssl.MemoryBIO) -> Callable[..., bytes | int]:
-    """`read` of an `SSLObject`. OpenSSL keeps no whole record back that it has not decrypted."""
-    read, pending = wrapped.read, wrapped.pending
-
-    def read_if_there(size: int, *into: memoryview) -> bytes | int:
-        if incoming.pending or pending() or incoming.eof:
-            return read(size, *into)  # type: ignore[no-any-return]
-        raise ssl.SSLWantReadError
-
-    return read_if_there
 
 
 class Telling(Direct):
