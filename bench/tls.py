@@ -9,6 +9,7 @@ Kinds of load, all for one small answer:
 
 The same rules for every proxy:
 
+- The client offers one cipher suite, `SUITE`: left to themselves, some proxies take AES-256 and others AES-128.
 - A run is measured after a second of the same load. Connections that are kept are made, and their handshakes done, in
   that second: of kept connections only requests count, and the CPU time between the first and the last of them. Where
   it begins and ends, h2load says while it runs.
@@ -43,6 +44,7 @@ from .proxies.base import Place, Running
 from .scenarios import BROWSER_HEADERS, HOST, SMALL_BODY
 
 DEFAULT_PROXIES = ["router", BASIS, "haproxy+log", "envoy+log"]
+SUITE = "TLS_AES_128_GCM_SHA256"
 WARM_UP_SECONDS = 1
 GRACE_SECONDS = 20.0
 
@@ -78,7 +80,7 @@ def _s_time(running: Running, cores: Cores, seconds: int, reuse: bool) -> tuple[
     program = find("openssl", "apt-get install openssl")
     argv = [program, "s_time", "-connect", f"127.0.0.1:{running.port}", "-reuse" if reuse else "-new", "-tls1_3"]
     done = subprocess.run(
-        pinned([*argv, "-time", str(seconds), "-www", "/small"], cores.load),
+        pinned([*argv, "-ciphersuites", SUITE, "-time", str(seconds), "-www", "/small"], cores.load),
         capture_output=True,
         text=True,
         timeout=2 * seconds + GRACE_SECONDS,
@@ -96,6 +98,7 @@ def _requests(connections: int, streams: int, *options: str, paths: int = 1) -> 
     def load(running: Running, cores: Cores, seconds: int) -> Run:
         program = find("h2load", "apt-get install nghttp2-client")
         argv = [program, "-D", str(seconds), f"--warm-up-time={WARM_UP_SECONDS}", "-t", "1", *options]
+        argv.append(f"--tls13-ciphers={SUITE}")
         argv += ["-c", str(connections), "-m", str(streams), "-H", f":authority: {HOST}"]
         argv += [f"https://127.0.0.1:{running.port}/small{f'?item={number}' * (paths > 1)}" for number in range(paths)]
         with subprocess.Popen(
@@ -215,7 +218,7 @@ def main(
         print(f"bench: {error}", file=sys.stderr)
         raise typer.Exit(1) from None
     facts = ", ".join(f"{name} {value}" for name, value in machine.facts().items())
-    print(f"\n{facts}; TLS 1.3, ECDSA P-256; medians of {rounds} rounds, and the least.\n\n{report(runs)}")
+    print(f"\n{facts}; TLS 1.3, {SUITE}, ECDSA P-256; medians of {rounds} rounds, and the least.\n\n{report(runs)}")
 
 
 if __name__ == "__main__":
