@@ -34,7 +34,7 @@ def measure(log: str) -> float:
             frontend.data_received(REQUEST)
             backend.data_received(ANSWER)
         best = min(best, time.process_time() - begun)
-        memory.plane.access_log.flush()
+        memory.plane.flush_log()
     memory.close()
     return best / REQUESTS * 1e6
 

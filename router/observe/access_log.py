@@ -18,6 +18,8 @@ from router.messages import EndpointSpec, WorkerSettings
 from router.observe.log_sinks import FileSink, Sink, SyslogSink
 
 _PLAIN = bytes(c for c in range(0x20, 0x7F) if c not in b'"\\')
+Note = tuple[bytes, bytes, bytes, bytes, tuple[bytes, bytes], bytes, "str | bytes"] | bytes
+"""What a line needs of a request; the whole line where it is JSON."""
 _FLUSH_LINES = 1024
 """Lines that are handed on at once: each time the writer's thread takes the interpreter from the requests."""
 _SECOND = 1_000_000_000  # ns
@@ -70,15 +72,17 @@ def redacted(method: bytes, target: bytes, mode: str) -> bytes:
     return path + b"?hash=" + hashlib.sha1(query, usedforsecurity=False).hexdigest().encode()
 
 
-def endpoint_fields(spec: EndpointSpec) -> tuple[bytes, bytes]:
-    """The backend's address with a space behind it, and the three fields that name the instance."""
+def _fields_of(endpoint: Any) -> tuple[bytes, bytes]:
+    """The backend's address with a space behind it, and the three fields of the instance; the endpoint keeps them."""
+    spec: EndpointSpec = endpoint.spec
     app, index, instance = (
         quoted(text.encode("utf-8", "replace")) for text in (spec.app, spec.instance_index, spec.instance_id)
     )
-    return (
+    fields = endpoint.log_fields = (
         quoted(spec.address.encode("utf-8", "replace")) + b" ",
         b"app_id:%b app_index:%b instance_id:%b" % (app, index, instance),
     )
+    return fields
 
 
 _NONE, _ZERO = b'"-"', b"0.000000"
@@ -122,7 +126,10 @@ def _failed_attempts_time(exchange: Any) -> bytes:
 
 def _local_address(exchange: Any) -> bytes:
     backend = exchange.backend
-    local: str = exchange.local_address if backend is None else backend.local
+    return _quoted_address(exchange.local_address if backend is None else backend.local)
+
+
+def _quoted_address(local: str) -> bytes:
     return b'"%b"' % (local.encode() or b"-")
 
 
@@ -136,6 +143,8 @@ ATTEMPT_FIELDS: dict[str, Callable[[Any], bytes]] = {
     "tls_time": _step("handshake"),
 }
 """Fields about the attempts (contract §12.2). The steps of connecting are 0 on a connection that was there already."""
+_GAP = b"\0"
+_MOST_ENDS = 4096
 _AT_ONCE = {"failed_attempts": b"0"} | dict.fromkeys(
     ("dial_time", "dns_time", "failed_attempts_time", "tls_time"), _ZERO
 )
@@ -158,10 +167,9 @@ class AccessLog:
         names = dict.fromkeys(name.lower() for name in (*settings.extra_headers_to_log, *_traced(settings)))
         self._extra = tuple((name.encode(), name.replace("-", "_").encode()) for name in names)
         self._fields = tuple((name, ATTEMPT_FIELDS[name]) for name in settings.access_log_fields)
-        self._makers, self._pattern = _pattern(settings.access_log_fields, {})
-        self._makers_at_once, self._pattern_at_once = _pattern(settings.access_log_fields, _AT_ONCE)
-        self._details = bool(self._fields or self._extra)
-        self._line = self._json if settings.access_log_json else self._text
+        self._json = settings.access_log_json
+        self._ends: dict[str, tuple[bytes, bytes]] = {}
+        """Ends of plain lines by our end of the connection to the backend."""
         self._sinks = _sinks(settings)
         self._lines: list[bytes] = []
         self._second = 0
@@ -176,60 +184,87 @@ class AccessLog:
         """Records that a sink dropped."""
         return sum(sink.lost for sink in self._sinks)
 
-    def record(self, exchange: Any, took: int, spent: int) -> None:
-        """Take one request that is over (a `proxy.request_state.RequestState`).
-
-        `took`: microseconds from receipt to the end; `spent`: to the first attempt.
-        """
-        lines = self._lines
-        lines.append(self._line(exchange, took, spent))
-        if len(lines) >= _FLUSH_LINES:
-            self.flush()
-
-    def _text(self, exchange: Any, took: int, spent: int) -> bytes:
+    def note(self, exchange: Any, ended: int) -> Note:
+        """What `write` will need of a request (a `proxy.request_state.RequestState`) that ended then, unix ns."""
+        if self._json:
+            return self._object(exchange, ended)
         request = exchange.request
         meaning = exchange.meaning
-        if meaning is None:
-            noted = request.noted
-            client, forwarded = self._constant(
-                exchange, noted.get(b"x-forwarded-for") or b"-", noted.get(b"x-forwarded-proto") or b"-"
-            )
-        else:
-            if meaning.log is None:
-                meaning.log = self._constant(exchange, meaning.forwarded_for, meaning.forwarded_proto)
-            client, forwarded = meaning.log
-        endpoint = exchange.endpoint
-        backend, instance = NO_ENDPOINT if endpoint is None else endpoint.log_fields(endpoint_fields)
+        backend = exchange.backend
         target = request.target
-        if self._redacts:
-            target = redacted(request.method, target, self._redact)
-        if not request.clean and target.translate(None, _PLAIN):
-            target = _escaped(target)
-        fraction = exchange.received - self._second
-        if not 0 <= fraction < _SECOND:
-            fraction = self._other_second(exchange.received)
-        bytes_in, bytes_out = exchange.bytes_in, exchange.bytes_out
-        return b"".join(
-            (
-                request.raw_host,
-                self._stamp,
-                b'%09dZ] "' % fraction,
-                request.method,
-                b" ",
-                target,
-                _STATUS[request.version][exchange.status],
-                _COUNTS[bytes_in] if bytes_in < _READY else b" %d" % bytes_in,
-                _COUNTS[bytes_out] if bytes_out < _READY else b" %d" % bytes_out,
-                client,
-                backend,
-                forwarded,
-                exchange.request_id,
-                _TOOK[took] if 0 <= took < _READY else b'" response_time:' + _seconds(took),
-                _SPENT[spent] if 0 <= spent < _READY else b" gorouter_time:%b " % _seconds(spent),
-                instance,
-                self._rest(exchange) if exchange.router_error or self._details else _NO_ERROR,
-            )
+        if self._redacts or not request.clean:
+            target = self._shown(request)
+        end: str | bytes
+        if backend is None or exchange.router_error or exchange.begun or exchange.dialled or self._extra:
+            end = self._rest(exchange)
+        else:
+            end = backend.local
+        return (
+            request.raw_host,
+            request.method,
+            target,
+            request.version,
+            (meaning.log or self._about(exchange)) if meaning is not None else self._about(exchange),
+            exchange.request_id,
+            end,
         )
+
+    def write(self, rows: list[tuple[Any, ...]], times: list[tuple[int, int, int]]) -> None:
+        """Take requests that are over: rows as `proxy.accounting` has them, the last part of each from `note`.
+
+        `times` are microseconds: from receipt to the end, to the first attempt, from its going out to the head.
+        """
+        if self._json:
+            self._lines += [row[-1] for row in rows]
+        else:
+            self._write_text(rows, times)
+        if len(self._lines) >= _FLUSH_LINES:
+            self.flush()
+
+    def _write_text(self, rows: list[tuple[Any, ...]], times: list[tuple[int, int, int]]) -> None:
+        append, join, ends = self._lines.append, b"".join, self._ends
+        for row, (took, spent, waited) in zip(rows, times, strict=True):
+            _, received, _, _, _, status, bytes_in, bytes_out, _, endpoint, note = row
+            raw_host, method, target, version, (client, forwarded), request_id, end = note
+            fraction = received - self._second
+            if not 0 <= fraction < _SECOND:
+                fraction = self._other_second(received)
+            if endpoint is None:
+                backend, instance = NO_ENDPOINT
+            else:
+                backend, instance = endpoint.log_fields or _fields_of(endpoint)
+            wait = after = b""
+            if end.__class__ is bytes:
+                before = end
+            else:
+                before, after = ends.get(end) or self._plain_end(end)
+                if after:
+                    wait = _TIMES[waited] if 0 <= waited < _READY else _seconds(waited)
+            append(
+                join(
+                    (
+                        raw_host,
+                        self._stamp,
+                        b'%09dZ] "' % fraction,
+                        method,
+                        b" ",
+                        target,
+                        _STATUS[version][status],
+                        _COUNTS[bytes_in] if bytes_in < _READY else b" %d" % bytes_in,
+                        _COUNTS[bytes_out] if bytes_out < _READY else b" %d" % bytes_out,
+                        client,
+                        backend,
+                        forwarded,
+                        request_id,
+                        _TOOK[took] if 0 <= took < _READY else b'" response_time:' + _seconds(took),
+                        _SPENT[spent] if 0 <= spent < _READY else b" gorouter_time:%b " % _seconds(spent),
+                        instance,
+                        before,
+                        wait,
+                        after,
+                    )
+                )
+            )
 
     def _other_second(self, received: int) -> int:
         """The second has changed. Nanoseconds into the one of `received`."""
@@ -238,37 +273,58 @@ class AccessLog:
         self._stamp = time.strftime(" - [%Y-%m-%dT%H:%M:%S.", time.gmtime(second)).encode()
         return fraction
 
-    def _constant(self, exchange: Any, xff: bytes, proto: bytes) -> tuple[bytes, bytes]:
+    def _about(self, exchange: Any) -> tuple[bytes, bytes]:
         """The fields that are the same for all requests with the same header lines over one connection."""
-        noted = exchange.request.noted
+        noted, meaning = exchange.request.noted, exchange.meaning
+        if meaning is not None:
+            xff, proto = meaning.forwarded_for, meaning.forwarded_proto
+        else:
+            xff, proto = noted.get(b"x-forwarded-for") or b"-", noted.get(b"x-forwarded-proto") or b"-"
         referer, agent, xff, proto = (
             quoted(value)[1:-1] for value in (noted.get(b"referer"), noted.get(b"user-agent"), xff, proto)
         )
         peer = b"-" if self._hide_source else exchange.frontend.peer
-        return (
+        about = (
             b' "%b" "%b" "%b" ' % (referer, agent, peer),
             b'x_forwarded_for:"%b" x_forwarded_proto:"%b" vcap_request_id:"'
             % (b"-" if self._hide_forwarded else xff, proto),
         )
+        if meaning is not None:
+            meaning.log = about
+        return about
+
+    def _shown(self, request: Any) -> bytes:
+        """The target as it is logged."""
+        target = redacted(request.method, request.target, self._redact) if self._redacts else request.target
+        if not request.clean and target.translate(None, _PLAIN):
+            target = _escaped(target)
+        return target
+
+    def _plain_end(self, local: str) -> tuple[bytes, bytes]:
+        """What follows the instance on the line of a request that was answered at once, without an error.
+
+        `local`: our end of the connection. The second part follows the backend's time, where that is told.
+        """
+        known = {**_AT_ONCE, "local_address": _quoted_address(local), "backend_time": _GAP}
+        text = b"".join([b" %b:%b" % (name.encode(), known[name]) for name, _ in self._fields]) + _NO_ERROR
+        before, _, after = text.partition(_GAP)
+        if len(self._ends) >= _MOST_ENDS:
+            self._ends.clear()
+        self._ends[local] = before, after
+        return before, after
 
     def _rest(self, exchange: Any) -> bytes:
-        """What most lines have nothing of: details of the attempts, the router's error, further headers."""
+        """What follows the instance on any line: details of the attempts, the router's error, further headers."""
         return b"%b x_cf_routererror:%b%b\n" % (
-            self._attempt_fields(exchange) if self._fields else b"",
+            b"".join([b" %b:%b" % (name.encode(), make(exchange)) for name, make in self._fields]),
             quoted(exchange.router_error.encode("utf-8", "replace")),
-            self._extra_headers(exchange) if self._extra else b"",
+            b"".join([b" %b:%b" % (field, quoted(_sent(exchange, name))) for name, field in self._extra]),
         )
 
-    def _attempt_fields(self, exchange: Any) -> bytes:
-        if exchange.head_at and exchange.attempt == 1 and not exchange.dialled and not exchange.begun:
-            return self._pattern_at_once % tuple([make(exchange) for make in self._makers_at_once])
-        return self._pattern % tuple([make(exchange) for make in self._makers])
-
-    def _extra_headers(self, exchange: Any) -> bytes:
-        return b"".join([b" %b:%b" % (field, quoted(_sent(exchange, name))) for name, field in self._extra])
-
-    def _json(self, exchange: Any, took: int, spent: int) -> bytes:
+    def _object(self, exchange: Any, ended: int) -> bytes:
         """The same facts as an object: absent ones are null, durations are seconds."""
+        took = (ended - exchange.received) // 1000
+        spent = (exchange.dispatched - exchange.received) // 1000 if exchange.dispatched else 0
         request = exchange.request
         noted = request.noted
         spec = exchange.endpoint.spec if exchange.endpoint is not None else _NOBODY
@@ -362,9 +418,3 @@ def _string(value: bytes | None) -> str | None:
 def _seconds(us: int) -> bytes:
     """Six decimals; `"-"` for what a clock that was set back made negative."""
     return b'"-"' if us < 0 else b"%d.%06d" % divmod(us, 1_000_000)
-
-
-def _pattern(fields: tuple[str, ...], known: dict[str, bytes]) -> tuple[tuple[Callable[[Any], bytes], ...], bytes]:
-    """A pattern for these fields, and what makes those that are not `known`."""
-    text = b"".join(b" %b:%b" % (name.encode(), known.get(name, b"%b")) for name in fields)
-    return tuple(ATTEMPT_FIELDS[name] for name in fields if name not in known), text

@@ -55,8 +55,9 @@ class Exchange(Attempts):
             began = perf_counter_ns()
             pool = plane.table.lookup(request.host, request.target)
             took = perf_counter_ns() - began
-            plane.lookup_ns += took
-            plane.lookups[took // LOOKUP_STEP if took < LOOKUP_LONG else LOOKUP_STEPS] += 1
+            books = plane.accounting
+            books.lookup_ns += took
+            books.lookups[took // LOOKUP_STEP if took < LOOKUP_LONG else LOOKUP_STEPS] += 1
         else:
             pool = plane.table.lookup(request.host, request.target)
         if meaning.special:
@@ -323,7 +324,7 @@ class Exchange(Attempts):
         if self.plane.queue.waiting:
             self.plane.loop.call_soon(self.plane.queue.advance)
         self._finished = True
-        self.plane.account(self)
+        self.plane.accounting.add(self)
         self.backend = None
         if trailers and not self.takes_trailers:
             trailers = NO_TRAILERS

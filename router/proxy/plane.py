@@ -9,11 +9,9 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from itertools import islice
-from time import time_ns
 from typing import TYPE_CHECKING, Any
 
 from router.balance.besides import besides
@@ -28,8 +26,6 @@ from router.http.rewrite import Rewrite
 from router.http.template import Template
 from router.http.trace import Tracing
 from router.messages import (
-    EndpointStats,
-    FailedRequest,
     FrontTls,
     HealthState,
     SpanRecord,
@@ -38,12 +34,11 @@ from router.messages import (
     WorkerSettings,
 )
 from router.observe import access_log
-from router.observe.access_log import AccessLog, redacted
-from router.observe.accounts import LOOKUP_STEPS, MAX_FAILURES, Account, kind_of
-from router.observe.counters import COUNT, RESPONSE_CLASSES, Counter
-from router.observe.histogram import BACKEND, BACKEND_CELLS, DIAL, FAST, ROUTER, ROUTER_CELLS, TOTAL_CELLS, bucket
+from router.observe.access_log import AccessLog
+from router.observe.counters import COUNT, Counter
 from router.observe.log import Log
 from router.observe.spans import Spans
+from router.proxy.accounting import Accounting
 from router.proxy.attempt_events import log_failure
 from router.proxy.backend_h1 import CLOSE, BackendH1
 from router.proxy.budget import RetryBudget
@@ -69,17 +64,12 @@ if TYPE_CHECKING:
 
 CLIENT_CERT = b"x-forwarded-client-cert"
 _DUMP_CHUNK = 256
-_SEMICOLON = ord(";")
-"""Sought as an octet: as bytes, it would take five times as long."""
 SWEPT = 500
 SWEEPS = 8
 """Connections to backends whose idleness one tick looks at, so many or that part of what is left: 10,000 at once would
 hold up requests for 20 ms."""
 MAX_OUTSIDE = 500
 """Endpoints out of use, and without requests, that one report tells of."""
-_FIRST_CLASS = int(Counter.RESPONSES_2XX)
-_SHOWN = 1024
-"""Bytes of a target or host that are told of a failed request."""
 _READ_SLACK = 4096
 """Bytes above `max_request_header_bytes` that are still read, so that the router's own 431 can be given (§8.3)."""
 
@@ -106,7 +96,6 @@ class Plane:
         self._to_sweep: list[Any] = []
         """Those of them that are still to be looked at in this round."""
         self.tunnels: set[Tunnel] = set()
-        self.access_log: AccessLog | None = None
         self._log_before = (0, 0)
         self.spans: Spans | None = None
         """Sampled requests, where spans are exported."""
@@ -124,13 +113,7 @@ class Plane:
         self.greeting: set[asyncio.Task[None]] = set()
         """Connections that are accepted and not yet a frontend's: their PROXY header is being read, for example."""
         self._quiet: asyncio.Event | None = None
-        self._active: list[Endpoint] = []
-        """Endpoints with an account."""
-        self._reasons: dict[str, int] = defaultdict(int)
-        self._failures: list[FailedRequest] = []
-        self.lookups = [0] * (LOOKUP_STEPS + 1)
-        """Look-ups of a route by their time, in steps of `LOOKUP_STEP`."""
-        self.lookup_ns = 0
+        self.accounting = Accounting(log, self.counters)
         self.strategies = Strategies(log)
         self.watch = Watch(self.loads, lambda key: self.table.pools.get(key), self._tell)
         self.queue = Queue(loop)
@@ -162,6 +145,8 @@ class Plane:
         if settings.spans_sampled is not None and self.tracing is not None:
             self.spans = Spans(self.loop, settings, self.counters)
             self.spans.hand_over = lambda records: self.hand_over(records)
+        self.accounting.spans = self.spans
+        self.accounting.redact = settings.redact_query_params
         withheld: tuple[bytes, ...] = (CLIENT_CERT,) if self.client_cert_mode else ()
         if self.tracing is not None:
             withheld += self.tracing.withheld
@@ -234,7 +219,7 @@ class Plane:
         self._close_access_log()
         if access_log.wanted(settings):
             try:
-                self.access_log = AccessLog(settings)
+                self.accounting.access_log = AccessLog(settings)
             except OSError as error:
                 self.log.error(
                     "error-creating-accesslog-file",
@@ -243,11 +228,12 @@ class Plane:
                 )
 
     def _close_access_log(self) -> None:
-        if self.access_log is not None:
-            self.access_log.close()
-            self._note_log_lines(self.access_log)
+        self.accounting.settle()
+        log, self.accounting.access_log = self.accounting.access_log, None
+        if log is not None:
+            log.close()
+            self._note_log_lines(log)
             self._log_before = (self.counters[Counter.LOG_LINES], self.counters[Counter.LOG_LOST])
-            self.access_log = None
 
     def _note_log_lines(self, log: AccessLog) -> None:
         """Bring the counters of lines up to date; those of logs closed before stay in."""
@@ -407,8 +393,7 @@ class Plane:
                 swept.add(connections)
                 connections.sweep(now, limit)
         del self._to_sweep[part:]
-        if self.access_log is not None:
-            self.access_log.flush()
+        self.flush_log()
         if self.spans is not None:
             self.spans.flush()
 
@@ -460,129 +445,44 @@ class Plane:
         endpoint = exchange.endpoint
         if endpoint is None or (stale and retry):
             return
-        account = endpoint.account or self._open_account(endpoint)
-        account.failures += 1
-        account.reason = failure.reason
+        self.accounting.attempt_failed(endpoint, failure.reason)
         if self.spans is not None:
             self.spans.attempt_failed(exchange, failure.reason)
         log_failure(self.log, exchange, endpoint, failure, retry=retry, stale=stale)
 
     # -------------------------------------------------------- accounting
 
-    def account(self, exchange: RequestState) -> None:
-        """One request is over: count it and log it."""
-        ended = time_ns()
-        received = exchange.received
-        dispatched = exchange.dispatched
-        took = (ended - received) // 1000
-        spent = (dispatched - received) // 1000 if dispatched else 0
-        endpoint = exchange.endpoint
-        if endpoint is not None:
-            account = endpoint.account or self._open_account(endpoint)
-            account.classes[RESPONSE_CLASSES[exchange.status]] += 1
-            try:
-                account.clients[exchange.client] += 1
-            except KeyError:
-                account.add_client(exchange.client)
-            account.bytes_in += exchange.bytes_in
-            account.bytes_out += exchange.bytes_out
-            cells = account.cells
-            cells[TOTAL_CELLS[took] if 0 <= took < FAST else bucket(took)] += 1
-            cells[ROUTER_CELLS[spent] if 0 <= spent < FAST else ROUTER + bucket(spent)] += 1
-            if exchange.head_at:
-                waited = exchange.head_at - (exchange.begun or dispatched)
-                if exchange.dialled:
-                    cells[DIAL + bucket(exchange.dialled // 1000)] += 1
-                    waited -= exchange.dialled
-                waited //= 1000
-                cells[BACKEND_CELLS[waited] if 0 <= waited < FAST else BACKEND + bucket(waited)] += 1
-        if exchange.router_error:
-            self._account_failure(exchange, ended)
-        if exchange.upgrade and exchange.status != 101:
-            self.counters[Counter.UPGRADE_FAILURES] += 1
-        if _SEMICOLON in exchange.request.target and not exchange.router_error:
-            # Contract §5.6: seen in the access log only, where nothing worse is to be said.
-            self.log.warn("deprecated-semicolon-params", vcap_request_id=exchange.request_id.decode())
-            exchange.router_error = "deprecated-semicolon-params"
-        if self.access_log is not None:
-            self.access_log.record(exchange, took, spent)
-        if self.spans is not None:
-            self.spans.record(exchange, ended)
-        if self._quiet is not None:
-            self._quiet.set()
-
-    def _open_account(self, endpoint: Endpoint) -> Account:
-        account = endpoint.account = Account()
-        self._active.append(endpoint)
-        return account
-
-    def _account_failure(self, exchange: RequestState, ended: int) -> None:
-        self._reasons[kind_of(exchange.router_error)] += 1
-        if len(self._failures) >= MAX_FAILURES:
-            return
-        request, endpoint = exchange.request, exchange.endpoint
-        told = (
-            request.method,
-            request.raw_host,
-            redacted(request.method, request.target, self.settings.redact_query_params),
-        )
-        method, host, target = (text[:_SHOWN].decode("utf-8", "backslashreplace") for text in told)
-        self._failures.append(
-            FailedRequest(
-                exchange.received,
-                ended - exchange.received,
-                exchange.request_id.decode(),
-                method,
-                host,
-                target,
-                exchange.status,
-                exchange.router_error,
-                endpoint.spec.app if endpoint is not None else "",
-                endpoint.address if endpoint is not None else "",
-                exchange.attempt,
-            )
-        )
-
     @contextmanager
     def unaccounted(self) -> Iterator[None]:
         """What happens meanwhile leaves no trace in the figures."""
-        counters, lookups, lookup_ns = list(self.counters), list(self.lookups), self.lookup_ns
+        books = self.accounting
+        counters, lookups, lookup_ns = list(self.counters), list(books.lookups), books.lookup_ns
         try:
             yield
         finally:
-            self.counters[:], self.lookups, self.lookup_ns = counters, lookups, lookup_ns
+            self.counters[:], books.lookups, books.lookup_ns = counters, lookups, lookup_ns
+
+    def flush_log(self) -> None:
+        """Lines of the access log that have gathered go where they belong."""
+        self.accounting.settle()
+        if self.accounting.access_log is not None:
+            self.accounting.access_log.flush()
 
     def reopen_log(self) -> None:
         """The access log's file may have been moved away."""
-        if self.access_log is not None:
-            self.access_log.reopen()
+        self.flush_log()
+        if self.accounting.access_log is not None:
+            self.accounting.access_log.reopen()
 
     def stats(self) -> Stats:
         """Figures for control: totals, what came since the last call, and who is out of use even if nothing came."""
         for endpoint in islice(self.watch.outside(), MAX_OUTSIDE):
-            if endpoint.account is None and self.table.endpoints.get(endpoint.id) is endpoint:
-                self._open_account(endpoint)
-        if self.access_log is not None:
-            self._note_log_lines(self.access_log)
-        endpoints = [self._close_account(endpoint) for endpoint in self._active]
-        stats = Stats(
-            counters=list(self.counters),
-            endpoints=endpoints,
-            reasons=self._reasons,
-            failures=self._failures,
-            lookups=self.lookups,
-            lookup_ns=self.lookup_ns,
+            if self.table.endpoints.get(endpoint.id) is endpoint:
+                self.accounting.mention(endpoint)
+        if self.accounting.access_log is not None:
+            self._note_log_lines(self.accounting.access_log)
+        return self.accounting.report(
             in_flight=sum(frontend.in_flight for frontend in self.frontends) + len(self.tunnels),
             connections=len(self.frontends) + len(self.tunnels),
             backends=len(self.backends),
         )
-        self._active, self._failures, self._reasons = [], [], defaultdict(int)
-        self.lookups, self.lookup_ns = [0] * (LOOKUP_STEPS + 1), 0
-        return stats
-
-    def _close_account(self, endpoint: Endpoint) -> EndpointStats:
-        account: Account = endpoint.account
-        endpoint.account = None
-        for number, count in enumerate(account.classes, _FIRST_CLASS):
-            self.counters[number] += count
-        return account.report(endpoint.spec, endpoint.state, endpoint.failed_for)

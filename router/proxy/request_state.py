@@ -233,4 +233,4 @@ class RequestState:
     def _finish(self) -> None:
         if not self._finished:
             self._finished = True
-            self.plane.account(self)
+            self.plane.accounting.add(self)

@@ -85,10 +85,7 @@ class Service(Endpoint):
         super().__init__(PutEndpoint.of(0, 0, spec), loads)  # slot 0: not counted
         self.connections = connections
         self.tls_context = None
-
-    def log_fields(self, make: object) -> tuple[bytes, bytes]:
-        """The access log shows no backend (contract §12.1)."""
-        return NO_ENDPOINT
+        self.log_fields = NO_ENDPOINT  # the access log shows no backend (contract §12.1)
 
 
 class RouteServices:

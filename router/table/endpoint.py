@@ -10,7 +10,7 @@ one address (a port reused by another app) share a slot, as they share a machine
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from router.messages import EndpointSpec, PutEndpoint, pack, unpack
@@ -69,7 +69,6 @@ class Endpoint:
 
     __slots__ = (
         "_head_lines",
-        "_log_fields",
         "_packed",
         "_spec",
         "account",
@@ -77,6 +76,7 @@ class Endpoint:
         "failed_at",
         "id",
         "loads",
+        "log_fields",
         "max_conns",
         "record",
         "slot",
@@ -112,7 +112,8 @@ class Endpoint:
         self.connections: Any = None
         """The pool of idle connections, made by the proxy on first use (`proxy.connections`)."""
         self._head_lines = b""
-        self._log_fields: Any = None
+        self.log_fields: LogFields | None = None
+        """What the access log says of it, made by the log on first use."""
         self.account: Any = None
         """What it did since the last report (`observe.accounts`), None = nothing."""
 
@@ -147,12 +148,6 @@ class Endpoint:
         if not self._head_lines:
             self._head_lines = _instance_lines(self.spec)
         return self._head_lines
-
-    def log_fields(self, make: Callable[[EndpointSpec], LogFields]) -> LogFields:
-        """What the access log says of this endpoint; made by `make` on first use."""
-        if self._log_fields is None:
-            self._log_fields = make(self.spec)
-        return self._log_fields  # type: ignore[no-any-return]
 
     @property
     def in_flight(self) -> int:

@@ -31,8 +31,7 @@ async def lines(bench: Bench, path: Path, count: int) -> list[str]:
     found: list[str] = []
 
     def there() -> bool:
-        assert bench.plane.access_log is not None
-        bench.plane.access_log.flush()
+        bench.plane.flush_log()
         found[:] = path.read_text().splitlines()
         return len(found) >= count
 
@@ -149,9 +148,9 @@ async def test_a_stuck_reader_costs_lines_and_no_time(tmp_path: Path) -> None:
             for _ in range(120):
                 assert (await client.get("app.test", long))[0] == 200
             client.close()
-            log = bench.plane.access_log
+            log = bench.plane.accounting.access_log
             assert log is not None
-            log.flush()
+            bench.plane.flush_log()
             for _ in range(30):  # whatever the pipe and the writer hold: in the end all that comes is lost
                 log._sinks[0].put([b"x" * 4000 + b"\n"])
             assert log.lost
@@ -159,7 +158,7 @@ async def test_a_stuck_reader_costs_lines_and_no_time(tmp_path: Path) -> None:
             drained = asyncio.get_running_loop().run_in_executor(None, _drain, pipe)
             await bench.quiet()
             log.close()
-            bench.plane.access_log = None
+            bench.plane.accounting.access_log = None
             pipe.unlink()
             await drained
     finally:
@@ -192,8 +191,7 @@ async def test_syslog(tcp: bool) -> None:
             client = await Client.to(bench.port)
             await client.get("app.test", "/x")
             client.close()
-            assert bench.plane.access_log is not None
-            bench.plane.access_log.flush()
+            bench.plane.flush_log()
             async with asyncio.timeout(5):
                 if tcp:
                     connection, _ = await loop.sock_accept(receiver)

@@ -80,7 +80,13 @@ def state(thing: Any) -> Any:
 
 def figures(control: Control) -> Any:
     plane = plane_of(control)
-    return list(plane.counters), list(plane.lookups), plane.lookup_ns, list(plane.own_lane[:64]), plane.queue.waiting
+    return (
+        list(plane.counters),
+        list(plane.accounting.lookups),
+        plane.accounting.lookup_ns,
+        list(plane.own_lane[:64]),
+        plane.queue.waiting,
+    )
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
