@@ -107,7 +107,7 @@ async def measure(endpoints: int) -> str:
 def known_after(config: Path, port: int, endpoints: int) -> tuple[float, float, float]:
     """Run the router until its first and its last route are known: seconds from its start, and of CPU in all."""
     began = time.monotonic()
-    router = subprocess.Popen([sys.executable, "-m", "router.cli.main", "run", "-c", str(config)])
+    router = subprocess.Popen([sys.executable, "-m", "router", "run", "-c", str(config)])
     try:
         first, last = until_known(port, 0, began), until_known(port, endpoints - 1, began)
         return first, last, cpu_of(tree(router.pid)).total

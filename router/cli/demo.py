@@ -174,7 +174,7 @@ async def _work(ports: Ports, nats_server: str, family: Family) -> None:
     )
     python = sys.executable
     family.servers.append(await family.start("nats", nats_server, "-a", "127.0.0.1", "-p", str(ports.nats)))
-    family.servers.append(await family.start("router", python, "-m", "router.cli.main", "run", "-c", str(config)))
+    family.servers.append(await family.start("router", python, "-m", "router", "run", "-c", str(config)))
     for app in APPS:
         for index in range(INSTANCES):
             command = (python, "-m", "router.demo.app", app, "--index", str(index), "--nats", bus)

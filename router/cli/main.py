@@ -8,8 +8,6 @@ status.
 
 from __future__ import annotations
 
-import io
-import sys
 from enum import StrEnum
 from typing import Annotated
 
@@ -28,6 +26,7 @@ from router.cli.options import (
     Url,
     with_bus,
 )
+from router.cli.streams import forgive_names
 
 app = typer.Typer(
     help="The front door for deployed apps: an HTTP reverse proxy that learns its routes from NATS.",
@@ -460,10 +459,8 @@ def version() -> None:
 
 
 def main() -> None:
-    """The console script."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a file name need not be text of this locale
+    """All of the command line; `router.__main__` knows a shorter way for the usual start."""
+    forgive_names()
     app(prog_name="router")
 
 

@@ -199,11 +199,11 @@ class Running:
 
 
 def _command() -> list[str]:
-    """What this program was started as, without its options: `python -m router.cli.main`, or the console script."""
+    """What this program was started as, without its options: `python -m router`, or the console script."""
     given = sys.orig_argv
     if "-m" in given:
         return given[: given.index("-m") + 2]
-    return given[: given.index(sys.argv[0]) + 1] if sys.argv[0] in given else [sys.executable, "-m", "router.cli.main"]
+    return given[: given.index(sys.argv[0]) + 1] if sys.argv[0] in given else [sys.executable, "-m", "router"]
 
 
 def _program(argv: list[str]) -> list[str]:

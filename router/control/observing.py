@@ -22,7 +22,6 @@ from router.control.errors import StartError
 from router.control.settings import histogram_bounds
 from router.messages import SetHealth, SpanRecord
 from router.observe import load_feed
-from router.observe.metrics import Gauges, Renderer, snapshot
 from router.observe.otlp import Export, Exporter
 from router.observe.varz import Figures
 
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
 
     from router.admin.pages import Pages
     from router.control.app import Control
+    from router.observe.metrics import Gauges, Renderer
 
 RENDERING_NICENESS = 10
 """Of the thread that makes the text of scrapes."""
@@ -63,7 +63,6 @@ class Observing:
         self.metrics_port = 0
         """The port of `/metrics` on 127.0.0.1, 0 without one."""
         self._rendering = asyncio.Lock()
-        self._renderer = Renderer()
         self._thread = ThreadPoolExecutor(1, "metrics", _give_way)
         self._exporter: Exporter | None = None
         self._exported = (0, 0)
@@ -76,8 +75,16 @@ class Observing:
 
         return Pages(self.views, self.metrics)
 
+    @cached_property
+    def _renderer(self) -> Renderer:
+        from router.observe.metrics import Renderer
+
+        return Renderer()
+
     async def metrics(self) -> bytes:
         """The text of a scrape; made in another thread of low priority, one scrape at a time."""
+        from router.observe.metrics import snapshot  # with prometheus-client, so not before it is asked for
+
         async with self._rendering:
             config = self._control.config
             taking = snapshot(
@@ -176,6 +183,8 @@ class Observing:
         return context
 
     def _gauges(self) -> Gauges:
+        from router.observe.metrics import Gauges
+
         control, exporter = self._control, self._exporter
         sent, lost = self._exported
         registry, bus = control.registry, control.bus
