@@ -8,6 +8,7 @@ and workers of one version speak it, `FEED_VERSION` guards against mixing.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -125,10 +126,8 @@ class EndpointSpec(msgspec.Struct, frozen=True, array_like=True, gc=False):
 _encode = msgspec.msgpack.Encoder().encode
 
 
-def pack(spec: EndpointSpec) -> bytes:
-    """The spec as it is kept and passed on: equal specs give equal bytes."""
-    return _encode(spec)
-
+pack: Callable[[EndpointSpec], bytes] = _encode
+"""The spec as it is kept and passed on: equal specs give equal bytes."""
 
 unpack = msgspec.msgpack.Decoder(EndpointSpec).decode
 """The spec that was packed."""

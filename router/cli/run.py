@@ -25,20 +25,22 @@ CHECK_TIMEOUT = 30.0
 def run(config_path: str | None, overrides: dict[str, object]) -> int:
     """Run the router; gives the exit status: 0 after an orderly end, 1 when it could not start, 3 after a drain that
     had to cut something."""
-    from router.control.bulk import collect_seldom
+    from router.control.bulk import collect_seldom, whole_table
 
     collect_seldom()
-    from router.cli.check import load_or_report
+    with whole_table():  # of modules, which stay as well
+        from router.cli.check import load_or_report
 
-    loaded = load_or_report(config_path, overrides)
-    if loaded is None:
-        return 1
+        loaded = load_or_report(config_path, overrides)
+        if loaded is None:
+            return 1
 
-    import setproctitle
-    import uvloop
+        import setproctitle
+        import uvloop
 
-    _import_nats()
-    from router.control.errors import StartError
+        _import_nats()
+        import router.control.app  # noqa: F401
+        from router.control.errors import StartError
 
     setproctitle.setproctitle(f"router: control {loaded.config.port}")
     try:

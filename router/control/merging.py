@@ -60,7 +60,7 @@ def merge(registry: Registry, routes: Iterable[Route], offset: float, ops: list[
     the hundred thousand: what does not depend on the route is looked up once, and what is seldom so is no call.
     """
     now, since, longest = registry.now, registry.listening_since, int(registry.settings.stale_threshold)
-    accepts, pools = registry.accepts, registry.pools
+    pools, segments = registry.pools, registry.segments
     gone = bool(registry.tombstones) or bool(registry.unfit)
     changes = 0
     new: dict[str, NewEndpoints] = {}
@@ -75,7 +75,8 @@ def merge(registry: Registry, routes: Iterable[Route], offset: float, ops: list[
             if now - heard > spec.stale_after and (not spec.tls or heard > since):
                 continue
             address = f"{spec.host}:{spec.port}"
-            if accepts(spec.isolation_segment) and not (gone and registry.taken_away(key, address, heard)):
+            accepted = segments is None or spec.isolation_segment in segments
+            if accepted and not (gone and registry.taken_away(key, address, heard)):
                 heard_of.append((spec, address, heard))
         pool = pools.get(key)
         if pool is not None:

@@ -50,7 +50,8 @@ class Registry(Table):
     ) -> None:
         """`capacity` and `slot_idle` as in `Table`; `sink` gets the operations of every change."""
         super().__init__(settings, log, capacity, slot_idle, clock, history or History())
-        self._segments = _accepted_segments(settings)
+        self.segments = _accepted_segments(settings)
+        """Isolation segments that it serves, "" for none; None = every one (contract §3.6)."""
         self.sink = sink
         self.tombstones = Tombstones(settings.stale_threshold + MARGIN)
         self.unfit = Tombstones(settings.stale_threshold + MARGIN)
@@ -71,7 +72,7 @@ class Registry(Table):
     def reconfigure(self, settings: RegistrySettings) -> None:
         """Other settings, from now on; what is in the table stays as it is until it is registered again."""
         self.settings = settings
-        self._segments = _accepted_segments(settings)
+        self.segments = _accepted_segments(settings)
 
     @property
     def ms_since_update(self) -> int:
@@ -89,7 +90,7 @@ class Registry(Table):
 
     def accepts(self, segment: str) -> bool:
         """Endpoints of this isolation segment are served by this router ("" = of none, contract §3.6)."""
-        return self._segments is None or segment in self._segments
+        return self.segments is None or segment in self.segments
 
     # -------------------------------------------------------- coming
 

@@ -25,6 +25,7 @@ from router.messages import (
     EndpointSpec,
     NewRoute,
     PutEndpoint,
+    PutPool,
     PutRoute,
     RouteOptions,
     TableOp,
@@ -209,7 +210,7 @@ class Table:
             if options is not NO_OPTIONS:
                 self.heed(pool, options, [])
             new: list[PutEndpoint] = []
-            told: list[TableOp] = [NewRoute(pool.put, new)]
+            told: list[TableOp] = [NewRoute(PutPool(key, path, pool.algorithm, pool.asked), new)]
             for spec, address, heard in endpoints:
                 if address in entries:
                     continue

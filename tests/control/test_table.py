@@ -64,7 +64,10 @@ class Side:
         """What anybody may ask for."""
         registry = self.registry
         hosts = {host: registry.routes_of(host) for host in registry.hosts}
-        return hosts, registry.digest.pack(), registry.history.of(""), registry.pruned, contents(self.worker)
+        lives: dict[tuple[str, str], list[tuple[float, str, str]]] = {}  # in one pass of pruning any may come first
+        for event in registry.history.of(""):
+            lives.setdefault((event.route, event.address), []).append((event.when, event.what, event.why))
+        return hosts, registry.digest.pack(), lives, registry.pruned, contents(self.worker)
 
 
 @settings(max_examples=200, deadline=None)
