@@ -490,10 +490,12 @@ class FrontendH1(asyncio.Protocol):
     def stop(self) -> None:
         """The worker stops: the next response is the last one here, and a connection that stays quiet closes.
 
-        How long it has been idle is known to a tick only: it counts from now.
+        A response that has begun has promised another one: to close behind it would cost a client the next request. How
+        long the connection has been idle is known to a tick only: it counts from now.
         """
-        self._keep = False
-        if self.idle:
+        if self.exchange is not None:
+            self._keep = self._keep and self.exchange.responding
+        elif self.idle:
             self._since = self.plane.clock.now
 
     def close(self) -> None:

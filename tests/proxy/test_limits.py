@@ -238,6 +238,29 @@ async def test_a_stop_takes_no_connection_for_quiet_that_was_just_used() -> None
         await stopping
 
 
+async def test_a_stop_keeps_a_connection_whose_response_has_promised_to() -> None:
+    release = asyncio.Event()
+
+    async def script(client: Client) -> None:
+        await client.reader.readuntil(b"\r\n\r\n")
+        await client.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n")
+        await release.wait()
+        await client.send(b"ok")
+
+    async with serving(script) as (bench, _):
+        client = await bench.client()
+        await client.send(request())
+        assert b"Connection: close" not in await client.head()
+        stopping = asyncio.create_task(bench.plane.stop(5.0))
+        await until(lambda: bench.plane.stopping)
+        release.set()
+        assert await client.exactly(2) == b"ok"
+        status, head, _ = await client.get()
+        assert status == 200
+        assert b"Connection: close\r\n" in head
+        await stopping
+
+
 async def test_a_request_that_nobody_has_read_yet_keeps_a_connection_from_being_closed() -> None:
     async with serving(answering(OK)) as (bench, _):
         client = await bench.client()
