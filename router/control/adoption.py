@@ -118,7 +118,10 @@ class _Visitor:
 
     def read(self) -> Offer | None:
         """Take what has come. Raises EOFError, OSError, FrameError, MsgspecError when it becomes no offer."""
-        data, descriptors, _, _ = socket.recv_fds(self.connection, _READ, _MOST_DESCRIPTORS, socket.MSG_CMSG_CLOEXEC)
+        data, descriptors, _, _ = socket.recv_fds(self.connection, _READ, _MOST_DESCRIPTORS)
+        for descriptor in descriptors:
+            # An upgrade would inherit it, and keep a port open that nobody serves. (Flags are not heeded above.)
+            os.set_inheritable(descriptor, False)
         self._descriptors += descriptors
         if not data:
             raise EOFError

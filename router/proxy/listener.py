@@ -64,12 +64,14 @@ def _handshake_timeout(plane: Plane, context: ssl.SSLContext | None) -> float | 
 
 def _waiting(sock: socket.socket) -> Iterator[tuple[socket.socket, Address]]:
     """Connections that nobody has accepted yet, and their peers."""
-    try:
-        for _ in range(BACKLOG):
+    for _ in range(BACKLOG):
+        try:
             connection, peer = sock.accept()
-            yield connection, peer[:2]
-    except OSError:
-        return  # that was all, or there are no descriptors left
+        except ConnectionAbortedError:
+            continue
+        except OSError:
+            return  # that was all, or there are no descriptors left
+        yield connection, peer[:2]
 
 
 def _greet(plane: Plane, greeting: Coroutine[None, None, None]) -> None:

@@ -131,6 +131,17 @@ async def test_an_upgrade_keeps_process_ports_and_requests(tmp_path: Path) -> No
         assert r.process.returncode is None  # the same process
 
 
+async def test_upgrades_leave_no_descriptors_behind(tmp_path: Path) -> None:
+    async with router(tmp_path, 4222, nats=None) as r:
+        await r.logged("router.started")
+        for times in (1, 2):
+            r.process.send_signal(signal.SIGUSR2)
+            await r.logged("upgraded", times)
+        held = [os.readlink(each) for each in Path(f"/proc/{r.process.pid}/fd").iterdir()]
+        sockets = [each for each in held if each.startswith("socket:")]
+        assert sorted(sockets) == sorted(set(sockets))  # one held twice would stay open, and take clients in
+
+
 @pytest.mark.parametrize("order", [signal.SIGQUIT, signal.SIGTERM])
 async def test_an_order_during_an_upgrade_is_carried_out_after_it(tmp_path: Path, order: signal.Signals) -> None:
     async with loaded(tmp_path) as (r, load):
