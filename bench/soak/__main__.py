@@ -33,8 +33,9 @@ EVERY = 5.0
 """Seconds between two looks."""
 ROTATE = 300.0
 """Seconds between two rotations of the access log."""
-WARM_UP = 0.5
-"""Part of the time before memory is expected to be steady: control remembers a silent app for ten minutes."""
+WARM_UP = 15.0
+"""Minutes before memory is expected to be steady; half of a run that is not much longer. Control remembers a silent app
+for eleven minutes, and the free places between what it remembers fill up a little later."""
 WORKERS = 2
 START_SECONDS = 30.0
 
@@ -171,6 +172,10 @@ def report(soak: Soak, warm_up: float) -> None:
         print(f"| {text} | {middle:.4g} | {min(values):.4g} | {max(values):.4g} | {trend(minutes, values)} |")
 
 
+def _warm_up(minutes: float) -> float:
+    return WARM_UP if minutes >= WARM_UP * 4 / 3 else minutes / 2
+
+
 async def main_async(minutes: float, output: Path) -> int:
     """Gives the exit status: 1 when an answer was wrong or none came."""
     with tempfile.TemporaryDirectory(prefix="router-soak-") as folder:
@@ -185,11 +190,10 @@ async def main_async(minutes: float, output: Path) -> int:
             print("Cut short.", file=sys.stderr)
         finally:
             if len(soak.samples) > 3:
-                warm_up = minutes * WARM_UP
                 write(output.with_suffix(".csv"), soak.samples)
-                plot(output, soak.samples, warm_up)
+                plot(output, soak.samples, _warm_up(minutes))
             await family.stop()
-    report(soak, minutes * WARM_UP)
+    report(soak, _warm_up(minutes))
     return 1 if soak.traffic.errors else 0
 
 
