@@ -71,8 +71,9 @@ def merge(registry: Registry, routes: Iterable[Route], offset: float, ops: list[
             if not 0 < spec.stale_after <= longest or spec.protocol == "http2":
                 spec = registry.clamped(spec)
             heard = stamp + offset
-            # What is too old is refused; what never ages only if this router would have heard of it since.
-            if now - heard > spec.stale_after and (not spec.tls or heard > since):
+            # What is too old is refused; what never ages only if this router would have heard of it since. Static
+            # endpoints are every router's own affair, and one that is none must not pass for it: it would never age.
+            if spec.source or (now - heard > spec.stale_after and (not spec.tls or heard > since)):
                 continue
             address = f"{spec.host}:{spec.port}"
             accepted = segments is None or spec.isolation_segment in segments

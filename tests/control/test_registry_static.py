@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from router.messages import EndpointSpec, PutPool, PutRoute, pack
+from router.control.merging import Route, merge
+from router.messages import EndpointSpec, PutPool, PutRoute, TableOp, pack
 from tests.control.test_registry import House, spec
 
 
@@ -27,6 +28,14 @@ def test_the_bus_neither_changes_nor_removes_them() -> None:
     house.pass_time(1000)
     assert house.told() == []
     assert house.routes() == {"a.com": [1]}
+
+
+def test_another_router_tells_of_none() -> None:
+    house = House()
+    ops: list[TableOp] = []
+    told = [Route("a.com", "/", None, [(static(1), house.registry.now), (spec(2), house.registry.now)])]
+    assert merge(house.registry, told, 0.0, ops) == 1
+    assert house.routes() == {"a.com": [2]}
 
 
 def test_they_take_the_place_of_what_the_bus_said() -> None:
