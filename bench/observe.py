@@ -1,6 +1,7 @@
 """`python -m bench.observe`: what it costs to see everything. Is it true: `bench.exact`; many apps: `bench.apps`.
 
-CPU per request of a worker, in turn, several times, in another order each time:
+CPU per request of a worker. In each round three routers are started anew, as one process is not like the other, and
+loaded by turns, in another order each time, as the machine is not as fast at one time as at another; they are:
 - nothing is written down: no access log, no times of look-ups, and accounting patched out, which no configuration does;
 - the default: histograms and accounts, access log with the contract's line and no further field;
 - everything: access log with every extra field, a histogram for each app, and somebody who scrapes and looks at the
@@ -16,7 +17,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,9 @@ if any("worker" in word for word in sys.orig_argv):
     Accounting.add = lambda self, exchange: None
 """
 """A `sitecustomize.py` for workers: no accounting at all, which no configuration gives."""
+KINDS = ("nothing", "default", "everything")
+TURNS = 4
+"""Of each router in a round."""
 BASIC = {"Authorization": f"Basic {base64.b64encode(b'bench:bench').decode()}"}
 """Who may look at the status server."""
 FIELDS = [
@@ -107,38 +111,53 @@ class Watcher(threading.Thread):
 
 
 def overhead(rounds: int, seconds: int) -> None:
-    """Print CPU per request without and with everything."""
+    """Print CPU per request without, with the default and with everything."""
     cores = Cores.of_this_machine()
-    found: dict[str, list[float]] = {"nothing": [], "default": [], "everything": []}
+    found: dict[str, list[float]] = {name: [] for name in KINDS}
     with tempfile.TemporaryDirectory(prefix="bench-") as folder, backend.running(Path(folder), [], cores) as behind:
-        endpoint = {"host": "127.0.0.1", "port": behind, "app": "bench"}
-        routes = [{"name": "bench", "uris": [HOST], "endpoints": [endpoint]}]
         for number in range(rounds):
-            for name in found if number % 2 == 0 else reversed(found):
-                everything, nothing = name == "everything", name == "nothing"
-                directory = Path(folder) / f"{name}-{number}"
-                directory.mkdir()
-                place = Place(directory, free_port(), behind, cores)
-                made = settings(place, routes, everything=everything, nothing=nothing)
-                with running(place, made, HOST, nothing=nothing) as router:
-                    watcher = Watcher(made["status"]["port"]) if everything else None
-                    if watcher is not None:
-                        watcher.start()
-                    run = measure(name, router, SCENARIOS["small"], seconds, cores)
-                    if watcher is not None:
-                        watcher.stop()
-                        assert watcher.scrapes, "nobody looked on"
-                found[name].append(run.per_request(run.cpu.total))
-                print(
-                    f"  {name:10}  worker {found[name][-1]:5.1f} µs  {_control(run)}  {' '.join(run.problems)}",
-                    flush=True,
-                )
-    for word, pick in (("median", statistics.median), ("least", min)):
-        values = {name: pick(runs) for name, runs in found.items()}
-        told = ", ".join(
-            f"{name} {value:.1f} µs ({(value / values['nothing'] - 1) * 100:+.1f} %)" for name, value in values.items()
+            with ExitStack() as stack:
+                routers = {
+                    name: _start(stack, Path(folder) / f"{name}-{number}", name, behind, cores) for name in KINDS
+                }
+                for turn in range(TURNS):
+                    for name in KINDS[:: (1, -1)[turn % 2]]:
+                        found[name].append(_cost(name, *routers[name], seconds, cores))
+    nothing = found["nothing"]
+    for name, costs in found.items():
+        by_turns = statistics.median(cost / base for cost, base in zip(costs, nothing, strict=True))
+        over = (statistics.median(costs) / statistics.median(nothing), min(costs) / min(nothing), by_turns)
+        print(
+            f"{name:10}  median of {len(costs)}: {statistics.median(costs):.1f} µs, least {min(costs):.1f};"
+            " over nothing {:+.1%} by medians, {:+.1%} by the least, {:+.1%} turn by turn".format(
+                *(x - 1 for x in over)
+            )
         )
-        print(f"CPU per request of a worker, {word} of {rounds}: {told}")
+
+
+def _start(stack: ExitStack, directory: Path, name: str, behind: int, cores: Cores) -> tuple[RunningRouter, int]:
+    """A router, and the port of its status server."""
+    directory.mkdir()
+    place = Place(directory, free_port(), behind, cores)
+    endpoint = {"host": "127.0.0.1", "port": behind, "app": "bench"}
+    routes = [{"name": "bench", "uris": [HOST], "endpoints": [endpoint]}]
+    nothing = name == "nothing"
+    made = settings(place, routes, everything=name == "everything", nothing=nothing)
+    return stack.enter_context(running(place, made, HOST, nothing=nothing)), made["status"]["port"]
+
+
+def _cost(name: str, router: RunningRouter, status: int, seconds: int, cores: Cores) -> float:
+    """Microseconds of a request, under load, with somebody looking on where everything is on."""
+    watcher = Watcher(status) if name == "everything" else None
+    if watcher is not None:
+        watcher.start()
+    run = measure(name, router, SCENARIOS["small"], seconds, cores)
+    if watcher is not None:
+        watcher.stop()
+        assert watcher.scrapes, "nobody looked on"
+    cost = run.per_request(run.cpu.total)
+    print(f"  {name:10}  worker {cost:5.1f} µs  {_control(run)}  {' '.join(run.problems)}", flush=True)
+    return cost
 
 
 def _control(run: Run) -> str:
@@ -147,8 +166,8 @@ def _control(run: Run) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.observe", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=4)
+    parser.add_argument("--seconds", type=int, default=1)
     given = parser.parse_args()
     try:
         overhead(given.rounds, given.seconds)
