@@ -120,7 +120,7 @@ class _Visitor:
         """Take what has come. Raises EOFError, OSError, FrameError, MsgspecError when it becomes no offer."""
         data, descriptors, _, _ = socket.recv_fds(self.connection, _READ, _MOST_DESCRIPTORS)
         for descriptor in descriptors:
-            # An upgrade would inherit it, and keep a port open that nobody serves. (Flags are not heeded above.)
+            # An upgrade would inherit it, and keep a port open that nobody serves. `recv_fds` heeds no flags.
             os.set_inheritable(descriptor, False)
         self._descriptors += descriptors
         if not data:

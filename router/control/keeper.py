@@ -89,8 +89,6 @@ class WorkerHandle:
         self.ready = False
         self.wanted = False
         """It is to listen as soon as it is ready."""
-        self.told = False
-        """It has been told to: clients may be with it."""
         self.listening = False
         self.link: SocketLink
         self.process: Process
@@ -185,8 +183,8 @@ class Keeper:
         return self._loop.time() - began < grace
 
     async def _end_starts(self) -> None:
-        """No client can be with a worker that has not been told to listen."""
-        starting = [worker for worker in self._all if not worker.told]
+        """End workers that have not been told to listen: no client can be with them."""
+        starting = [worker for worker in self._all if not (worker.ready and worker.wanted)]
         for worker in starting:
             worker.process.kill()
         for worker in starting:
@@ -280,7 +278,7 @@ class Keeper:
         It goes on as it is until `start`. Raises ProcessLookupError when it has just died.
         """
         worker = self._handle(self.seats[slot], lane, received)
-        worker.ready = worker.told = True
+        worker.ready = worker.wanted = True
         worker.process = Process(self._loop, pid, lambda how: self._exited(worker, how))
         worker.seat.worker = worker
         self._take_in(worker)
@@ -356,7 +354,6 @@ class Keeper:
         """Have it listen, now or as soon as it is ready."""
         worker.wanted = True
         if worker.ready:
-            worker.told = True
             worker.link.send(frame(Listen()))
 
     def _in_background(self, work: Coroutine[Any, Any, object]) -> None:
