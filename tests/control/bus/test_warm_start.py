@@ -51,6 +51,13 @@ def control(bus: EmbeddedNats, folder: Path, index: int = 0, **settings: Any) ->
     return Control(config, event_log())
 
 
+async def on_the_bus(router: Control) -> None:
+    """Return when it hears what is said there: without a delay at its start it serves before."""
+    assert router.on_bus is not None
+    await router.healthy()
+    await router.on_bus.gained(PATIENCE)
+
+
 async def until(true: Any) -> None:
     async with asyncio.timeout(PATIENCE):
         while not true():
@@ -60,7 +67,7 @@ async def until(true: Any) -> None:
 async def test_a_second_router_serves_what_the_first_one_knows(bus: EmbeddedNats, tmp_path: Path) -> None:
     first = control(bus, tmp_path, start_response_delay_interval=0.0)
     async with first, party(bus.port) as app, asyncio.timeout(PATIENCE):
-        await first.healthy()
+        await on_the_bus(first)
         for number in range(1, 4):
             await app.publish("router.register", heartbeat(number))
         await app.publish("router.register", heartbeat(4))
@@ -86,7 +93,7 @@ async def test_nobody_has_a_table_to_give_and_it_fills_by_itself(bus: EmbeddedNa
 async def test_a_router_that_comes_back_knows_what_it_knew(bus: EmbeddedNats, tmp_path: Path) -> None:
     async with party(bus.port) as app, asyncio.timeout(PATIENCE):
         async with control(bus, tmp_path, start_response_delay_interval=0.0) as router:
-            await router.healthy()
+            await on_the_bus(router)
             await app.publish("router.register", heartbeat(1))
             await until(lambda: len(router.registry) == 1)
             was = list(router.registry.routes())
@@ -132,7 +139,7 @@ async def test_after_a_reload_to_another_bus_nothing_of_the_old_goes_on(bus: Emb
         party(new_bus.port) as app,
         control(bus, tmp_path, **fleet) as router,
     ):
-        await router.healthy()
+        await on_the_bus(router)
         tasks = len(asyncio.all_tasks())
         nats = control(new_bus, tmp_path).config.nats
         await router.reload(router.config.model_copy(update={"nats": nats}))
