@@ -37,8 +37,8 @@ _VERSIONS = {b" HTTP/1.1": b"1.1", b" HTTP/1.0": b"1.0"}
 _NO_OPTIONS: frozenset[bytes] = frozenset()
 _UPGRADE = frozenset((b"upgrade",))
 _COMMON = frozenset((b"GET", b"HEAD", b"OPTIONS", b"DELETE", b"POST", b"PUT", b"PATCH"))
-_IN_TARGETS = bytes(c for c in range(0x21, 0x7F) if c not in b'"#<>\\^`{|}')
-"""What a path and a query may hold (RFC 3986 §3.3, §3.4), but for the separators that nobody minds."""
+PLAIN_IN_TARGETS = bytes(c for c in range(0x21, 0x7F) if c not in b'"#;<>\\^`{|}')
+"""What a path and a query may hold (RFC 3986 §3.3, §3.4), but for semicolons (contract §5.6)."""
 _SINGLE = frozenset((b"host", b"content-length"))
 BODY_EXPECTED = frozenset((b"POST", b"PUT", b"PATCH"))
 """Methods that say so when they have no body (contract §5.2)."""
@@ -54,6 +54,7 @@ class RequestHead:
         "headers",
         "host",
         "keep_alive",
+        "line",
         "meaning",
         "method",
         "noted",
@@ -65,11 +66,13 @@ class RequestHead:
         "version",
     )
 
+    line: bytes
+    """Method and target, with a space between them."""
     method: bytes
     target: bytes
     """Origin form (`/path?query`) or `*`; absolute form is reduced to it (RFC 9112 §3.2.2)."""
     clean: bool
-    """Known to have nothing in its target that a log would have to quote."""
+    """Nothing is in its target that a log would have to quote, and no semicolon."""
     version: bytes
     """`1.0`, `1.1` or `2.0`."""
     raw_host: bytes
@@ -92,9 +95,10 @@ class RequestHead:
     meaning: Any
     """What the proxy makes of the header lines (`proxy.meaning`); None until it does."""
 
-    def like(self, target: bytes, method: bytes, size: int, clean: bool = False) -> RequestHead:
+    def like(self, line: bytes, method: bytes, target: bytes, size: int, clean: bool) -> RequestHead:
         """A request with these header lines (shared, not copied) and another request line."""
         other = RequestHead()
+        other.line = line
         other.method = method
         other.target = target
         other.clean = clean
@@ -212,9 +216,10 @@ class RequestParser:
             known = recent.request
             assert known is not None
             # The line has to be read all the same. What follows the target belongs to the block.
-            method, _, target = head[: end - 9].partition(b" ")
-            if method in _COMMON and target[:1] == b"/" and not target.translate(None, _IN_TARGETS):
-                return known.like(target, method, len(head) - 2, True)
+            line = head[: end - 9]
+            method, _, target = line.partition(b" ")
+            if method in _COMMON and target[:1] == b"/" and not target.translate(None, PLAIN_IN_TARGETS):
+                return known.like(line, method, target, len(head) - 2, True)
         request = self.parse(head)
         if (
             request.keep_alive
@@ -259,7 +264,6 @@ class RequestParser:
         if self._repeated:
             raise BadMessage(400, f"more than one {self._repeated.decode()} header")
         request.meaning = None
-        request.clean = False
         request.noted = noted
         request.size = len(head) - 2
         request.header_count = len(headers) + self._withheld - 1
@@ -289,6 +293,8 @@ class RequestParser:
         if target[:1] != b"/" or b"#" in target or raw_host is None:
             target, raw_host = self._aim(request, target, raw_host)
         request.target = target
+        request.line = b"%b %b" % (request.method, target)
+        request.clean = not target.translate(None, PLAIN_IN_TARGETS)
         request.raw_host = raw_host
         request.text = header_text(request.headers)
         request.host = HOST_KEYS[raw_host]

@@ -18,8 +18,6 @@ from router.messages import EndpointSpec, WorkerSettings
 from router.observe.log_sinks import FileSink, Sink, SyslogSink
 
 _PLAIN = bytes(c for c in range(0x20, 0x7F) if c not in b'"\\')
-Note = tuple[bytes, bytes, bytes, bytes, tuple[bytes, bytes], bytes, "str | bytes"] | bytes
-"""What a line needs of a request; the whole line where it is JSON."""
 _FLUSH_LINES = 1024
 """Lines that are handed on at once: each time the writer's thread takes the interpreter from the requests."""
 _SECOND = 1_000_000_000  # ns
@@ -98,7 +96,7 @@ def _backend_time(exchange: Any) -> bytes:
     """From the request's going out to the response's head."""
     if not exchange.head_at:
         return _NONE
-    us = (exchange.head_at - (exchange.begun or exchange.dispatched) - exchange.dialled) // 1000
+    us = exchange.waited
     return _TIMES[us] if 0 <= us < _READY else _seconds(us)
 
 
@@ -125,8 +123,7 @@ def _failed_attempts_time(exchange: Any) -> bytes:
 
 
 def _local_address(exchange: Any) -> bytes:
-    backend = exchange.backend
-    return _quoted_address(exchange.local_address if backend is None else backend.local)
+    return _quoted_address(exchange.local_address)
 
 
 def _quoted_address(local: str) -> bytes:
@@ -149,11 +146,11 @@ _AT_ONCE = {"failed_attempts": b"0"} | dict.fromkeys(
     ("dial_time", "dns_time", "failed_attempts_time", "tls_time"), _ZERO
 )
 """What they are for a request that was answered at its first attempt, on a connection that was there already."""
-_STATUS = {
-    version: [b' HTTP/%b" %b' % (version, b"%d" % status if status else _NONE) for status in range(1000)]
+_ANSWERED = {
+    version: [b' HTTP/%b" %b 0' % (version, b"%d" % status if status else _NONE) for status in range(1000)]
     for version in (b"1.0", b"1.1", b"2.0")
 }
-"""From the protocol to the status."""
+"""From the protocol over the status to the bytes of the request's body, where it has none."""
 
 
 class AccessLog:
@@ -171,11 +168,14 @@ class AccessLog:
         self._ends: dict[str, tuple[bytes, bytes]] = {}
         """Ends of plain lines by our end of the connection to the backend."""
         self._sinks = _sinks(settings)
-        self._lines: list[bytes] = []
+        self._text: list[bytes] = []
+        """Records that were not handed on yet, several in a piece."""
+        self._gathered = 0
+        """How many."""
         self._second = 0
         """The second of the last line, unix nanoseconds."""
         self._stamp = b""
-        """How a line says it."""
+        """How a line says it, and nanoseconds of it."""
         self.written = 0
         """Records handed to the sinks."""
 
@@ -184,93 +184,65 @@ class AccessLog:
         """Records that a sink dropped."""
         return sum(sink.lost for sink in self._sinks)
 
-    def note(self, exchange: Any, ended: int) -> Note:
-        """What `write` will need of a request (a `proxy.request_state.RequestState`) that ended then, unix ns."""
-        if self._json:
-            return self._object(exchange, ended)
-        request = exchange.request
-        meaning = exchange.meaning
-        backend = exchange.backend
-        target = request.target
-        if self._redacts or not request.clean:
-            target = self._shown(request)
-        end: str | bytes
-        if backend is None or exchange.router_error or exchange.begun or exchange.dialled or self._extra:
-            end = self._rest(exchange)
-        else:
-            end = backend.local
-        return (
-            request.raw_host,
-            request.method,
-            target,
-            request.version,
-            (meaning.log or self._about(exchange)) if meaning is not None else self._about(exchange),
-            exchange.request_id,
-            end,
-        )
-
-    def write(self, rows: list[tuple[Any, ...]], times: list[tuple[int, int, int]]) -> None:
-        """Take requests that are over: rows as `proxy.accounting` has them, the last part of each from `note`.
-
-        `times` are microseconds: from receipt to the end, to the first attempt, from its going out to the head.
-        """
-        if self._json:
-            self._lines += [row[-1] for row in rows]
-        else:
-            self._write_text(rows, times)
-        if len(self._lines) >= _FLUSH_LINES:
+    def write(self, over: list[Any]) -> None:
+        """Take requests that are over (`proxy.request_state.RequestState`), and settled."""
+        self._text.append(b"".join(map(self._object, over) if self._json else self._parts(over)))
+        self._gathered += len(over)
+        if self._gathered >= _FLUSH_LINES:
             self.flush()
 
-    def _write_text(self, rows: list[tuple[Any, ...]], times: list[tuple[int, int, int]]) -> None:
-        append, join, ends = self._lines.append, b"".join, self._ends
-        for row, (took, spent, waited) in zip(rows, times, strict=True):
-            _, received, _, _, _, status, bytes_in, bytes_out, _, endpoint, note = row
-            raw_host, method, target, version, (client, forwarded), request_id, end = note
-            fraction = received - self._second
+    def _parts(self, over: list[Any]) -> list[bytes]:
+        """The contract's lines, in pieces that need only be joined."""
+        parts: list[bytes] = []
+        ends, stamp = self._ends, self._stamp
+        odd = self._redacts or bool(self._extra)
+        for exchange in over:
+            request, meaning, endpoint = exchange.request, exchange.meaning, exchange.endpoint
+            took, spent, bytes_in, bytes_out = exchange.took, exchange.spent, exchange.bytes_in, exchange.bytes_out
+            client, forwarded = (meaning is not None and meaning.log) or self._about(exchange)
+            fraction = exchange.received - self._second
             if not 0 <= fraction < _SECOND:
-                fraction = self._other_second(received)
+                fraction = self._other_second(exchange.received)
+                stamp = self._stamp
             if endpoint is None:
                 backend, instance = NO_ENDPOINT
             else:
                 backend, instance = endpoint.log_fields or _fields_of(endpoint)
+            line, answered = request.line, _ANSWERED[request.version][exchange.status]
             wait = after = b""
-            if end.__class__ is bytes:
-                before = end
+            if exchange.unusual or odd:
+                line = self._shown(request)
+                before = self._rest(exchange)
             else:
-                before, after = ends.get(end) or self._plain_end(end)
+                local = exchange.local_address
+                before, after = ends.get(local) or self._plain_end(local)
                 if after:
+                    waited = exchange.waited
                     wait = _TIMES[waited] if 0 <= waited < _READY else _seconds(waited)
-            append(
-                join(
-                    (
-                        raw_host,
-                        self._stamp,
-                        b'%09dZ] "' % fraction,
-                        method,
-                        b" ",
-                        target,
-                        _STATUS[version][status],
-                        _COUNTS[bytes_in] if bytes_in < _READY else b" %d" % bytes_in,
-                        _COUNTS[bytes_out] if bytes_out < _READY else b" %d" % bytes_out,
-                        client,
-                        backend,
-                        forwarded,
-                        request_id,
-                        _TOOK[took] if 0 <= took < _READY else b'" response_time:' + _seconds(took),
-                        _SPENT[spent] if 0 <= spent < _READY else b" gorouter_time:%b " % _seconds(spent),
-                        instance,
-                        before,
-                        wait,
-                        after,
-                    )
-                )
+            parts += (
+                request.raw_host,
+                stamp % fraction,
+                line,
+                answered if not bytes_in else b"%b %d" % (answered[:-2], bytes_in),
+                _COUNTS[bytes_out] if bytes_out < _READY else b" %d" % bytes_out,
+                client,
+                backend,
+                forwarded,
+                exchange.request_id,
+                _TOOK[took] if 0 <= took < _READY else b'" response_time:' + _seconds(took),
+                _SPENT[spent] if 0 <= spent < _READY else b" gorouter_time:%b " % _seconds(spent),
+                instance,
+                before,
+                wait,
+                after,
             )
+        return parts
 
     def _other_second(self, received: int) -> int:
         """The second has changed. Nanoseconds into the one of `received`."""
         second, fraction = divmod(received, _SECOND)
         self._second = second * _SECOND
-        self._stamp = time.strftime(" - [%Y-%m-%dT%H:%M:%S.", time.gmtime(second)).encode()
+        self._stamp = time.strftime(' - [%Y-%m-%dT%H:%M:%S.%%09dZ] "', time.gmtime(second)).encode()
         return fraction
 
     def _about(self, exchange: Any) -> tuple[bytes, bytes]:
@@ -294,11 +266,11 @@ class AccessLog:
         return about
 
     def _shown(self, request: Any) -> bytes:
-        """The target as it is logged."""
+        """Method and target as they are logged."""
         target = redacted(request.method, request.target, self._redact) if self._redacts else request.target
         if not request.clean and target.translate(None, _PLAIN):
             target = _escaped(target)
-        return target
+        return b"%b %b" % (request.method, target)
 
     def _plain_end(self, local: str) -> tuple[bytes, bytes]:
         """What follows the instance on the line of a request that was answered at once, without an error.
@@ -321,10 +293,8 @@ class AccessLog:
             b"".join([b" %b:%b" % (field, quoted(_sent(exchange, name))) for name, field in self._extra]),
         )
 
-    def _object(self, exchange: Any, ended: int) -> bytes:
+    def _object(self, exchange: Any) -> bytes:
         """The same facts as an object: absent ones are null, durations are seconds."""
-        took = (ended - exchange.received) // 1000
-        spent = (exchange.dispatched - exchange.received) // 1000 if exchange.dispatched else 0
         request = exchange.request
         noted = request.noted
         spec = exchange.endpoint.spec if exchange.endpoint is not None else _NOBODY
@@ -348,8 +318,8 @@ class AccessLog:
             "x_forwarded_for": None if self._hide_forwarded else _string(xff),
             "x_forwarded_proto": _string(proto),
             "vcap_request_id": _string(exchange.request_id),
-            "response_time": took / 1e6,
-            "gorouter_time": spent / 1e6,
+            "response_time": exchange.took / 1e6,
+            "gorouter_time": exchange.spent / 1e6,
             "app_id": spec.app or None,
             "app_index": spec.instance_index or None,
             "instance_id": spec.instance_id or None,
@@ -364,11 +334,12 @@ class AccessLog:
 
     def flush(self) -> None:
         """Hand on what has gathered."""
-        if self._lines:
-            lines, self._lines = self._lines, []
-            self.written += len(lines)
+        if self._gathered:
+            text, count = b"".join(self._text), self._gathered
+            self._text, self._gathered = [], 0
+            self.written += count
             for sink in self._sinks:
-                sink.put(lines)
+                sink.put(text, count)
 
     def reopen(self) -> None:
         """The file may have been moved away: go on with a new one."""

@@ -17,6 +17,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator
+from contextlib import suppress
+from queue import Empty, SimpleQueue
 from typing import Protocol
 
 from router.messages import Syslog
@@ -34,13 +36,14 @@ _BOM = b"\xef\xbb\xbf"
 
 
 class Sink(Protocol):
-    """Takes batches of lines, each ended by a newline."""
+    """Takes lines by the batch, each ended by a newline."""
 
-    lost: int
-    """Lines that were dropped."""
+    @property
+    def lost(self) -> int:
+        """Lines that were dropped."""
 
-    def put(self, lines: list[bytes]) -> None:
-        """Take these lines, or drop them; returns at once."""
+    def put(self, lines: bytes, count: int) -> None:
+        """Take this many lines, or drop them; returns at once."""
 
     def reopen(self) -> None:
         """The file may have been moved away: go on with a new one."""
@@ -58,75 +61,69 @@ class FileSink:
 
     def __init__(self, path: str, limit: int) -> None:
         self.path = path
-        self.lost = 0
         self._limit = limit
-        self._waiting: deque[tuple[bytes, int]] = deque()
-        self._bytes = 0
+        self._queue: SimpleQueue[tuple[bytes, int]] = SimpleQueue()
+        """Lines, and how many. Few calls stop the thread: after each it has to wait for the interpreter."""
+        # Each number is counted up by one thread alone.
+        self._taken = self._dealt_with = 0
+        """Bytes that were put in the queue, and that were taken out again, and written or lost."""
+        self._refused = self._failed = 0
+        """Lines that found no room, and that could not be written."""
+        self._left = 0
+        """Lines that will not be waited for any more."""
+        self._in_hand = 0
+        """Lines that are being written."""
         self._closing = False
         self._reopen = False
         self._looked = time.monotonic()
         self._fd = _open(path)
         self._piece = _piece(self._fd)
-        self._wake_read, self._wake = os.pipe()
-        os.set_blocking(self._wake, False)
-        self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="access log", daemon=True)
         self._thread.start()
 
-    def put(self, lines: list[bytes]) -> None:
-        data = b"".join(lines)
-        with self._lock:
-            if self._bytes + len(data) > self._limit:
-                self.lost += len(lines)
-                return
-            self._bytes += len(data)
-            self._waiting.append((data, len(lines)))
-        self._ring()
+    @property
+    def lost(self) -> int:
+        """Lines that were dropped."""
+        return self._refused + self._failed + self._left
+
+    def put(self, lines: bytes, count: int) -> None:
+        if self._taken - self._dealt_with + len(lines) > self._limit:
+            self._refused += count
+            return
+        self._taken += len(lines)
+        self._queue.put((lines, count))
 
     def reopen(self) -> None:
         self._reopen = True
-        self._ring()
+        self._queue.put((b"", 0))
 
     def close(self) -> None:
         self._closing = True
-        self._ring()
+        self._queue.put((b"", 0))
         self._thread.join(CLOSE_PATIENCE)
-        with self._lock:
-            self.lost += sum(count for _, count in self._waiting)
-            self._waiting.clear()
-        if not self._thread.is_alive():  # else it holds the descriptors, and the process ends anyway
-            for fd in (self._wake_read, self._wake, self._fd):
-                os.close(fd)
-
-    def _ring(self) -> None:
-        try:
-            os.write(self._wake, b"\0")
-        except OSError:
-            pass  # it is full: the thread has enough to wake up for
+        if self._thread.is_alive():  # it holds the descriptor, and the process ends anyway
+            with suppress(Empty):
+                while True:
+                    self._left += self._queue.get_nowait()[1]
+            self._left += self._in_hand
+        else:
+            os.close(self._fd)
 
     # -------------------------------------------------------- the thread
 
     def _run(self) -> None:
-        while True:
-            select.select([self._wake_read], [], [], LOOK_INTERVAL)
-            if select.select([self._wake_read], [], [], 0)[0]:
-                os.read(self._wake_read, 4096)
+        while not self._closing or not self._queue.empty():
+            try:
+                data, count = self._queue.get(timeout=LOOK_INTERVAL)
+            except Empty:
+                data, count = b"", 0
+            self._in_hand = count
             self._look()
-            while True:
-                with self._lock:
-                    if not self._waiting:
-                        break
-                    data, count = self._waiting[0]
-                written = self._write(data)
-                with self._lock:
-                    if not self._waiting:
-                        return  # closed meanwhile
-                    self._waiting.popleft()
-                    self._bytes -= len(data)
-                    if written < len(data):
-                        self.lost += count - data[:written].count(b"\n")
-            if self._closing:
-                return
+            written = self._write(data)
+            self._in_hand = 0
+            self._dealt_with += len(data)
+            if written < len(data):
+                self._failed += count - data[:written].count(b"\n")
 
     def _write(self, data: bytes) -> int:
         written = 0
@@ -208,12 +205,11 @@ class SyslogSink:
         self._about = f"{host} {settings.tag or '-'} {os.getpid()} - - ".encode("ascii", "replace") + _BOM
         self._task = loop.create_task(self._run())
 
-    def put(self, lines: list[bytes]) -> None:
+    def put(self, lines: bytes, count: int) -> None:
         stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()).encode()
         head = b"<%d>1 %b %b" % (_PRIORITY, stamp, self._about)
         cut = self._settings.truncate
-        for line in lines:
-            text = line[:-1]
+        for text in lines.split(b"\n")[:-1]:
             record = head + (text[:cut] if cut else text)
             if self._bytes + len(record) > self._limit:
                 self.lost += 1

@@ -42,14 +42,14 @@ class Spans:
             span.attempts.append(_attempt(exchange, span, time_ns(), reason))
             span.attempt_over = True
 
-    def record(self, exchange: Any, ended_ns: int) -> None:
-        """Take one request that is over, if it is sampled; `ended_ns` is unix time in nanoseconds."""
+    def record(self, exchange: Any) -> None:
+        """Take one request that is over, if it is sampled."""
         span = exchange.trace.span if exchange.trace is not None else None
         if span is None:
             return
         if exchange.dispatched and exchange.endpoint is not None and not span.attempt_over:
             error = "" if exchange.head_at else exchange.router_error or "given up"
-            span.attempts.append(_attempt(exchange, span, ended_ns, error))
+            span.attempts.append(_attempt(exchange, span, exchange.ended, error))
         request, spec = exchange.request, exchange.endpoint.spec if exchange.endpoint is not None else None
         meaning = exchange.meaning
         forwarded = b"" if self._hide_forwarded or meaning is None else meaning.forwarded_for
@@ -59,7 +59,7 @@ class Spans:
                 span.id,
                 span.parent_id,
                 exchange.received,
-                ended_ns,
+                exchange.ended,
                 request.method,
                 exchange.frontend.secure,
                 request.raw_host[:_LONGEST],

@@ -1,8 +1,7 @@
 """What is written down of requests that are over: figures by endpoint, lines of the access log, failures one by one.
 
-While a request is on its way only a row of what will be wanted is taken down; rows are settled `BATCH` at a time, and
-before anybody looks. The code that does so and what it works on are then in the processor's caches, which the work on
-the requests in between empties: so it costs a third less. What few requests have is seen to at once.
+Exchanges that are over wait to be settled `BATCH` at a time, and before anybody looks. The code that does so and what
+it works on are then in the caches of the processor, which the work on the requests empties: it costs a third less.
 """
 
 from __future__ import annotations
@@ -12,8 +11,8 @@ from time import time_ns
 from typing import TYPE_CHECKING
 
 from router.messages import EndpointStats, FailedRequest, Stats
-from router.observe.access_log import AccessLog, Note, redacted
-from router.observe.accounts import LOOKUP_STEPS, MAX_FAILURES, Account, kind_of
+from router.observe.access_log import AccessLog, redacted
+from router.observe.accounts import LOOKUP_LONG, LOOKUP_STEP, LOOKUP_STEPS, MAX_FAILURES, Account, kind_of
 from router.observe.counters import RESPONSE_CLASSES, Counter
 from router.observe.histogram import BACKEND, BACKEND_CELLS, DIAL, FAST, ROUTER, ROUTER_CELLS, TOTAL_CELLS, bucket
 from router.observe.log import Log
@@ -24,16 +23,10 @@ if TYPE_CHECKING:
     from router.table.endpoint import Endpoint
 
 BATCH = 64
-"""Rows that are settled at once: few enough to stay in the cache."""
-_SEMICOLON = ord(";")
-"""Sought as an octet: as bytes, it would take five times as long."""
+"""Exchanges that are settled at once: few enough to stay in the cache."""
 _SHOWN = 1024
 """Bytes of a target or host that are told of a failed request."""
 _FIRST_CLASS = int(Counter.RESPONSES_2XX)
-
-Row = tuple[int, int, int, int, int, int, int, int, bytes, "Endpoint | None", "Note | None"]
-"""When it ended, came, was first dispatched, was sent, got its head (unix ns, 0 = never); status; bytes in and out;
-client; endpoint; what else its line in the access log needs."""
 
 
 class Accounting:
@@ -50,7 +43,7 @@ class Accounting:
         self.lookups = [0] * (LOOKUP_STEPS + 1)
         """Look-ups of a route by their time, in steps of `LOOKUP_STEP`."""
         self.lookup_ns = 0
-        self._rows: list[Row] = []
+        self._over: list[RequestState] = []
         self._active: list[Endpoint] = []
         """Endpoints with an account."""
         self._reasons: dict[str, int] = defaultdict(int)
@@ -58,59 +51,43 @@ class Accounting:
 
     def add(self, exchange: RequestState) -> None:
         """One request is over."""
-        ended = time_ns()
-        dispatched = sent = exchange.dispatched
-        if exchange.begun or exchange.dialled:
-            sent = self._attempt(exchange, dispatched)
-        if exchange.router_error or exchange.upgrade or _SEMICOLON in exchange.request.target:
-            self._rare(exchange, ended)
-        log = self.access_log
-        self._rows.append(
-            (
-                ended,
-                exchange.received,
-                dispatched,
-                sent,
-                exchange.head_at,
-                exchange.status,
-                exchange.bytes_in,
-                exchange.bytes_out,
-                exchange.client,
-                exchange.endpoint,
-                None if log is None else log.note(exchange, ended),
-            )
-        )
+        exchange.ended = time_ns()
         if self.spans is not None:
-            self.spans.record(exchange, ended)
-        if len(self._rows) >= BATCH:
+            self.spans.record(exchange)
+        self._over.append(exchange)
+        if len(self._over) >= BATCH:
             self.settle()
 
     def settle(self) -> None:
-        """Enter the rows that wait."""
-        rows, self._rows = self._rows, []
-        times: list[tuple[int, int, int]] = []
-        for ended, received, dispatched, sent, head_at, status, bytes_in, bytes_out, client, endpoint, _ in rows:
-            took = (ended - received) // 1000
-            spent = (dispatched - received) // 1000 if dispatched else 0
-            waited = (head_at - sent) // 1000
-            times.append((took, spent, waited))
+        """Enter the exchanges that wait."""
+        over, self._over = self._over, []
+        for exchange in over:
+            received, head_at = exchange.received, exchange.head_at
+            endpoint = exchange.endpoint
+            sent = dispatched = exchange.dispatched or received
+            if exchange.unusual:
+                sent = self._unusual(exchange, dispatched)
+            took = exchange.took = (exchange.ended - received) // 1000
+            spent = exchange.spent = (dispatched - received) // 1000
+            waited = exchange.waited = (head_at - sent) // 1000
             if endpoint is None:
                 continue
             account = endpoint.account or self._open_account(endpoint)
-            account.classes[RESPONSE_CLASSES[status]] += 1
+            account.classes[RESPONSE_CLASSES[exchange.status]] += 1
             try:
-                account.clients[client] += 1
+                account.clients[exchange.client] += 1
             except KeyError:
-                account.add_client(client)
-            account.bytes_in += bytes_in
-            account.bytes_out += bytes_out
+                account.add_client(exchange.client)
+            account.bytes_in += exchange.bytes_in
+            account.bytes_out += exchange.bytes_out
             cells = account.cells
             cells[TOTAL_CELLS[took] if 0 <= took < FAST else bucket(took)] += 1
             cells[ROUTER_CELLS[spent] if 0 <= spent < FAST else ROUTER + bucket(spent)] += 1
             if head_at:
                 cells[BACKEND_CELLS[waited] if 0 <= waited < FAST else BACKEND + bucket(waited)] += 1
+        self._enter_lookups([exchange.looked_up for exchange in over])
         if self.access_log is not None:
-            self.access_log.write(rows, times)
+            self.access_log.write(over)
 
     def attempt_failed(self, endpoint: Endpoint, reason: str) -> None:
         """An attempt at this endpoint came to nothing."""
@@ -118,24 +95,32 @@ class Accounting:
         account.failures += 1
         account.reason = reason
 
-    def _attempt(self, exchange: RequestState, dispatched: int) -> int:
-        """The last attempt was not the first, or had to connect: when its request went out."""
-        if exchange.dialled and exchange.head_at and exchange.endpoint is not None:
-            account = exchange.endpoint.account or self._open_account(exchange.endpoint)
-            account.cells[DIAL + bucket(exchange.dialled // 1000)] += 1
-        return (exchange.begun or dispatched) + exchange.dialled
-
-    def _rare(self, exchange: RequestState, ended: int) -> None:
+    def _unusual(self, exchange: RequestState, dispatched: int) -> int:
+        """What most requests don't have. When the request went out in the last attempt, unix ns."""
         if exchange.router_error:
-            self._failed(exchange, ended)
-        elif _SEMICOLON in exchange.request.target:
+            self._failed(exchange)
+        elif b";" in exchange.request.target:
             # Contract §5.6: seen in the access log only, where nothing worse is to be said.
             self._log.warn("deprecated-semicolon-params", vcap_request_id=exchange.request_id.decode())
             exchange.router_error = "deprecated-semicolon-params"
         if exchange.upgrade and exchange.status != 101:
             self.counters[Counter.UPGRADE_FAILURES] += 1
+        if exchange.dialled and exchange.head_at and exchange.endpoint is not None:
+            account = exchange.endpoint.account or self._open_account(exchange.endpoint)
+            account.cells[DIAL + bucket(exchange.dialled // 1000)] += 1
+        return (exchange.begun or dispatched) + exchange.dialled
 
-    def _failed(self, exchange: RequestState, ended: int) -> None:
+    def _enter_lookups(self, times: list[int]) -> None:
+        """Nanoseconds that look-ups took, 0 = not timed. Most take less than a step."""
+        self.lookup_ns += sum(times)
+        self.lookups[0] += len(times) - times.count(0)
+        if max(times, default=0) >= LOOKUP_STEP:
+            for took in times:
+                if took >= LOOKUP_STEP:
+                    self.lookups[0] -= 1
+                    self.lookups[took // LOOKUP_STEP if took < LOOKUP_LONG else LOOKUP_STEPS] += 1
+
+    def _failed(self, exchange: RequestState) -> None:
         self._reasons[kind_of(exchange.router_error)] += 1
         if len(self._failures) >= MAX_FAILURES:
             return
@@ -145,7 +130,7 @@ class Accounting:
         self._failures.append(
             FailedRequest(
                 exchange.received,
-                ended - exchange.received,
+                exchange.ended - exchange.received,
                 exchange.request_id.decode(),
                 method,
                 host,

@@ -52,6 +52,7 @@ class Attempts(RequestState):
         if last is not None:
             assert self._tried is not None
             self.begun = time_ns()
+            self.unusual = True
             self.dialled = 0
             if self.attempt > len(pool.endpoints) and endpoint.address in self._tried:
                 self._give_up(last)
@@ -133,6 +134,7 @@ class Attempts(RequestState):
         self._dialling = None
         self.steps = steps
         self.dialled = took
+        self.unusual = True
         if isinstance(outcome, Failure):
             self.attempt_failed(outcome, stale=False)
         else:

@@ -134,9 +134,7 @@ class BackendH1(asyncio.Protocol):
             connection = _TE_AND_CLOSE if self._last else _TE
         data = b"".join(
             (
-                request.method,
-                b" ",
-                request.target,
+                request.line,
                 b" HTTP/1.1\r\nHost: ",
                 request.raw_host,
                 b"\r\n",

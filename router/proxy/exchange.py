@@ -20,7 +20,6 @@ from router.http.instance import wanted
 from router.http.message import CHUNKED, NO_BODY, NO_TRAILERS, HeaderList
 from router.http.request import RequestHead
 from router.http.response import ResponseHead
-from router.observe.accounts import LOOKUP_LONG, LOOKUP_STEP, LOOKUP_STEPS
 from router.observe.counters import Counter
 from router.proxy.attempts import Attempts
 from router.proxy.backend_h1 import BackendH1
@@ -54,10 +53,7 @@ class Exchange(Attempts):
         if settings.per_request_metrics:
             began = perf_counter_ns()
             pool = plane.table.lookup(request.host, request.target)
-            took = perf_counter_ns() - began
-            books = plane.accounting
-            books.lookup_ns += took
-            books.lookups[took // LOOKUP_STEP if took < LOOKUP_LONG else LOOKUP_STEPS] += 1
+            self.looked_up = perf_counter_ns() - began
         else:
             pool = plane.table.lookup(request.host, request.target)
         if meaning.special:
@@ -139,6 +135,7 @@ class Exchange(Attempts):
             token = noted.get(b"upgrade", b"").lower()
             if token in plane.upgrades:  # else the request goes on without (RFC 9110 §7.8)
                 self.upgrade = token
+                self.unusual = True
 
     def _only_instance(self, pool: Pool | None) -> Pool | None:
         """The part of the pool that an instance header asks for (contract §3.5), or an answer that there is none."""
@@ -237,6 +234,7 @@ class Exchange(Attempts):
         self.plane.counters[Counter.UPGRADES] += 1
         self.status = 101
         lines = b"" if b"x-vcap-request-id" in head.noted else b"X-Vcap-Request-Id: %b\r\n" % self.request_id
+        self.local_address = backend.local
         self.frontend.open_tunnel(self, head, lines, data, backend)
         return True
 
@@ -324,8 +322,9 @@ class Exchange(Attempts):
         if self.plane.queue.waiting:
             self.plane.loop.call_soon(self.plane.queue.advance)
         self._finished = True
-        self.plane.accounting.add(self)
+        self.local_address = self.backend.local  # type: ignore[union-attr]
         self.backend = None
+        self.plane.accounting.add(self)
         if trailers and not self.takes_trailers:
             trailers = NO_TRAILERS
         self.frontend.finish(trailers)

@@ -187,7 +187,7 @@ def _head(exchange: Exchange) -> bytes:
         framing = b"Content-Length: 0\r\n" if request.method in BODY_EXPECTED else b""
     return b"".join(
         (
-            b"%b %b HTTP/1.1\r\nHost: %b\r\n" % (request.method, request.target, request.raw_host),
+            b"%b HTTP/1.1\r\nHost: %b\r\n" % (request.line, request.raw_host),
             request.text,
             exchange.lines,
             framing,

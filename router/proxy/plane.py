@@ -455,12 +455,11 @@ class Plane:
     @contextmanager
     def unaccounted(self) -> Iterator[None]:
         """What happens meanwhile leaves no trace in the figures."""
-        books = self.accounting
-        counters, lookups, lookup_ns = list(self.counters), list(books.lookups), books.lookup_ns
+        counters = list(self.counters)
         try:
             yield
         finally:
-            self.counters[:], books.lookups, books.lookup_ns = counters, lookups, lookup_ns
+            self.counters[:] = counters
 
     def flush_log(self) -> None:
         """Lines of the access log that have gathered go where they belong."""

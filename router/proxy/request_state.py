@@ -55,6 +55,7 @@ class RequestState:
         "deadline",
         "dialled",
         "dispatched",
+        "ended",
         "endpoint",
         "expects",
         "frontend",
@@ -63,6 +64,7 @@ class RequestState:
         "hedged",
         "lines",
         "local_address",
+        "looked_up",
         "meaning",
         "picked_from",
         "plane",
@@ -76,16 +78,28 @@ class RequestState:
         "router_error",
         "scratch",
         "service",
+        "spent",
         "sticky",
         "trial",
         "status",
         "steps",
+        "took",
         "trace",
+        "unusual",
         "upgrade",
+        "waited",
         "waits_since",
     )
 
     steps: Steps
+    ended: int
+    """When it was over, unix ns."""
+    took: int
+    """Microseconds to its end, once it is settled (`proxy.accounting`)."""
+    spent: int
+    """Microseconds of these in the router, before the first attempt; 0 = there was none."""
+    waited: int
+    """Microseconds that the backend took to the head; nothing where none came."""
 
     def __init__(self, plane: Plane, frontend: FrontendH1 | Stream, request: RequestHead) -> None:
         self.plane = plane
@@ -105,7 +119,9 @@ class RequestState:
         self.head_at = 0
         """When the response head came, unix ns; 0 = none came."""
         self.local_address = ""
-        """Our end of a backend connection that broke off in the middle of the response."""
+        """Our end of the connection that the response came over."""
+        self.looked_up = 0
+        """Nanoseconds that the look-up of its route took; 0 = not timed."""
         ids = plane.request_ids
         self.request_id = ids.ready.pop() if ids.ready else ids.next()
         self.request_done = request.body == NO_BODY
@@ -142,6 +158,8 @@ class RequestState:
         self.continue_by = 0.0
         self.expects = not self.request_done and b"expect" in request.noted
         """The client waits for a 100 before it sends its body: none was passed on yet, nor has any of the body come."""
+        self.unusual = not request.clean
+        """There is more to write down than of a request that got its answer at once, over an idle connection."""
         self.upgrade = b""
         """The protocol asked for by `Upgrade`, lower case, when we tunnel it; else empty."""
         self._began = 0.0
@@ -233,4 +251,5 @@ class RequestState:
     def _finish(self) -> None:
         if not self._finished:
             self._finished = True
+            self.unusual = True
             self.plane.accounting.add(self)

@@ -212,6 +212,7 @@ class RouteServices:
         signature, metadata = sign(self._settings.key, url.decode("utf-8", "replace"), time_ns())
         sent = _without(request, OWN_HEADERS)
         sent.target, sent.raw_host = where.target, where.authority
+        sent.line = b"%b %b" % (sent.method, sent.target)
         sent.headers = [
             *sent.headers,
             (b"X-CF-Forwarded-Url", url),
@@ -312,7 +313,7 @@ def parse(url: str) -> Url:
 
 def _without(request: RequestHead, names: frozenset[bytes]) -> RequestHead:
     """The request less these headers, as an object of its own."""
-    other = request.like(request.target, request.method, request.size)
+    other = request.like(request.line, request.method, request.target, request.size, request.clean)
     other.headers = [header for header in request.headers if header[0].lower() not in names]
     other.meaning = None
     other.text = header_text(other.headers)

@@ -67,7 +67,7 @@ async def test_semicolons_are_seen_in_the_access_log_only(tmp_path: Path, host: 
         client = await bench.client()
         _, head, _ = await client.get(host, target)
         assert b"semicolon" not in head
-        assert ("deprecated-semicolon-params" in bench.log.names()) is (reason == "deprecated-semicolon-params")
+    assert ("deprecated-semicolon-params" in bench.log.names()) is (reason == "deprecated-semicolon-params")
     assert f'x_cf_routererror:"{reason}"' in log.read_text()
 
 

@@ -61,6 +61,7 @@ async def test_a_refused_upgrade_is_a_plain_response() -> None:
         await client.send(UPGRADE)
         assert (await client.response())[0] == 200
         assert (await client.get())[0] == 200
+        bench.plane.flush_log()
         assert bench.plane.counters[Counter.UPGRADE_FAILURES] == 1
 
 
