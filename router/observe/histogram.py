@@ -8,7 +8,9 @@ A *cell* is a bucket with the kind of the time in its upper bits, so that one di
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import accumulate
 
 _PARTS = 6  # bits: 64 parts per power of two
 _LARGEST = (1 << 32) - 1  # microseconds
@@ -62,19 +64,11 @@ def percentile(counts: Mapping[int, int], q: float) -> float:
 def quantiles(counts: Iterable[tuple[int, int]], shares: Sequence[float]) -> list[int]:
     """The bucket of each share, which rise; none without samples. A bucket may come more than once."""
     rising = sorted(counts)
-    total = sum([count for _, count in rising])
-    if not total:
+    seen = list(accumulate([count for _, count in rising]))
+    if not seen or not seen[-1]:
         return []
-    found: list[int] = []
-    limits = [share * total for share in shares]
-    seen = 0
-    for index, count in rising:
-        seen += count
-        while seen >= limits[len(found)]:
-            found.append(index)
-            if len(found) == len(limits):
-                return found
-    return found + [rising[-1][0]] * (len(limits) - len(found))
+    last = len(seen) - 1
+    return [rising[bisect_left(seen, share * seen[-1], 0, last)][0] for share in shares]
 
 
 def of_kind(cells: Mapping[int, int], kind: int) -> dict[int, int]:

@@ -97,21 +97,17 @@ def snapshot(
             other.take_over(app)
     apps: list[AppRow] = []
     latencies: list[tuple[str, list[bytes]]] = []
+    endpoints: list[EndpointRow] = []
     for number, app in enumerate(shown):
         apps.append(_app_row(app))
         if packed := app.packed(second, 10):
             latencies.append((app.name, packed))
+        if len(endpoints) < max_endpoints:
+            endpoints += [_endpoint_row(app, address, each, second) for address, each in app.endpoints.items()]
         if number % _SLICE == _SLICE - 1:
             yield
     if sum(other.classes):
         apps.append(_app_row(other))
-    endpoints: list[EndpointRow] = []
-    for number, app in enumerate(shown):
-        if len(endpoints) >= max_endpoints:
-            break
-        endpoints += [_endpoint_row(app, address, each, second) for address, each in app.endpoints.items()]
-        if number % _SLICE == _SLICE - 1:
-            yield
     del endpoints[max_endpoints:]
     histograms = []
     for name, text, label, members in _histograms(figures.histograms, per_request):

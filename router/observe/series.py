@@ -20,7 +20,7 @@ SHARES = (0.5, 0.9, 0.99)
 """Quantiles of an app's latency."""
 
 
-class AppRow(NamedTuple):
+class AppRow(msgspec.Struct, gc=False):
     name: str
     classes: list[int]
     bytes_in: int
@@ -28,7 +28,7 @@ class AppRow(NamedTuple):
     failures: int
 
 
-class EndpointRow(NamedTuple):
+class EndpointRow(msgspec.Struct, gc=False):
     name: tuple[str, str, str]
     """App, instance, address."""
     classes: list[int]
