@@ -10,7 +10,7 @@ from .errors import find
 MAIN = """\
 daemon off;
 user {user} {group};
-worker_processes 1;
+worker_processes {workers};
 worker_rlimit_nofile {files};
 pid {directory}/nginx.pid;
 error_log stderr warn;
@@ -26,14 +26,20 @@ http {{
 """
 
 
-def command(directory: Path, http: str, connections: int = 4096) -> list[str]:
+def command(directory: Path, http: str, connections: int = 4096, workers: int = 1) -> list[str]:
     """Write a configuration around the http block and give the command line that runs it."""
     program = find("nginx", "apt-get install nginx")
     user = pwd.getpwuid(os.geteuid()).pw_name
     group = grp.getgrgid(os.getegid()).gr_name
     path = directory / "nginx.conf"
     text = MAIN.format(
-        directory=directory, user=user, group=group, http=http, connections=connections, files=connections * 2
+        directory=directory,
+        user=user,
+        group=group,
+        http=http,
+        connections=connections,
+        files=connections * 2,
+        workers=workers,
     )
     path.write_text(text)
     return [program, "-e", "stderr", "-p", str(directory), "-c", str(path)]

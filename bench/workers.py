@@ -1,7 +1,11 @@
 """`python -m bench.workers`: CPU per request of a router with two workers, next to one with one.
 
-Both routers are up, on the same cores, which they share with wrk and the backend; runs are interleaved. Workers share
-nothing on the way of a request but their counts of requests in flight, so a request is to cost them the same.
+Workers share nothing on the way of a request but their counts of requests in flight, so a request is to cost them the
+same. What two processes cost anybody here, for they take the caches and the core from each other, tells nginx, with one
+worker and two. In each round all four are started anew, as one process is not like the other, and loaded by turns.
+
+All workers share the proxy's core (`own`), as in every other bench, or all processes share all cores (`shared`): there
+two workers run at the same time, beside wrk and the backend.
 """
 
 import argparse
@@ -16,11 +20,13 @@ from .accounting import cpu_of
 from .errors import BenchError
 from .load import run
 from .processes import Cores, free_port
-from .proxies import router
+from .proxies import nginx, router
 from .proxies.base import Place, Running
 from .scenarios import SCENARIOS
 
 WORKERS = (1, 2)
+PROXIES = {"router": router.start, "nginx": nginx.start_like_router}
+EACH = [(kind, workers) for kind in PROXIES for workers in WORKERS]
 NAMES = ("small", "browser", "100k")
 
 
@@ -33,53 +39,56 @@ def cost(proxy: Running, name: str, seconds: int, cores: Cores) -> float:
     return (cpu_of(proxy.data_plane()).total - before) / load.requests * 1e6
 
 
-def measured(proxies: list[Running], name: str, seconds: int, cores: Cores, turn: int) -> list[float]:
-    """A round; who comes first changes from turn to turn."""
-    order = proxies[:: (1, -1)[turn % 2]]
-    costs = {proxy.port: cost(proxy, name, seconds, cores) for proxy in order}
-    return [costs[proxy.port] for proxy in proxies]
-
-
-def bench(directory: Path, stack: ExitStack, names: list[str], rounds: int, seconds: int) -> None:
-    """Everything, with a row for each scenario."""
-    machine = Cores.of_this_machine()
-    every = machine.proxy | machine.load
-    cores = Cores(every, every)
-    sizes = [SCENARIOS[name].answer_bytes for name in NAMES]
-    port = stack.enter_context(backend.running(directory, sizes, cores))
-    proxies = []
-    for workers in WORKERS:
-        folder = directory / f"workers-{workers}"
-        folder.mkdir()
-        place = Place(folder, free_port(), port, cores)
-        proxies.append(stack.enter_context(router.start(place, workers)))
+def bench(directory: Path, names: list[str], rounds: int, turns: int, seconds: int, cores: Cores) -> None:
+    """Everything, with two rows for each scenario."""
     print(
-        "| scenario | 1 worker, µs | range | 2 workers, µs | range | 2 to 1, medians | lowest | middle half of rounds |"
+        "| scenario | proxy | 1 worker, µs | range | 2 workers, µs | range | 2 to 1: medians | least | turns | half |"
     )
-    print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | --- |")
-    for name in names:
-        for proxy in proxies:
-            cost(proxy, name, 1, cores)
-        spent = [measured(proxies, name, seconds, cores, turn=number) for number in range(rounds)]
-        one, two = zip(*spent, strict=True)
-        figures = [f"{statistics.median(each):.1f} | {min(each):.1f}–{max(each):.1f}" for each in (one, two)]
-        ratio = statistics.median(two) / statistics.median(one)
-        rounds_apart = statistics.quantiles([b / a for a, b in spent], n=4)
-        told = f"{rounds_apart[0]:.2f}–{rounds_apart[2]:.2f}"
-        print(f"| {name} | {' | '.join(figures)} | {ratio:.3f} | {min(two) / min(one):.3f} | {told} |", flush=True)
+    print("| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | --- |")
+    sizes = [SCENARIOS[name].answer_bytes for name in NAMES]
+    with backend.running(directory, sizes, cores) as port:
+        for name in names:
+            spent: dict[tuple[str, int], list[float]] = {each: [] for each in EACH}
+            for number in range(rounds):
+                with ExitStack() as stack:
+                    proxies = {}
+                    for kind, workers in EACH:
+                        place = Place(Path(tempfile.mkdtemp(dir=directory)), free_port(), port, cores)
+                        proxies[kind, workers] = stack.enter_context(PROXIES[kind](place, workers))
+                    for proxy in proxies.values():
+                        cost(proxy, name, 1, cores)
+                    for turn in range(turns):
+                        for each in EACH[:: (1, -1)[(number + turn) % 2]]:
+                            spent[each].append(cost(proxies[each], name, seconds, cores))
+            for kind in PROXIES:
+                print(row(f"{name} | {kind}", *(spent[kind, workers] for workers in WORKERS)), flush=True)
+
+
+def row(name: str, one: list[float], two: list[float]) -> str:
+    """What came of a scenario."""
+    figures = [f"{statistics.median(each):.1f} | {min(each):.1f}–{max(each):.1f}" for each in (one, two)]
+    low, middle, high = statistics.quantiles([b / a for a, b in zip(one, two, strict=True)], n=4)
+    ratio = statistics.median(two) / statistics.median(one)
+    half = f"{middle:.3f} | {low:.2f}–{high:.2f}"
+    return f"| {name} | {' | '.join(figures)} | {ratio:.3f} | {min(two) / min(one):.3f} | {half} |"
 
 
 def main() -> int:
     """Gives the exit status."""
     parser = argparse.ArgumentParser(prog="python -m bench.workers", description="Two workers next to one.")
     parser.add_argument("--scenario", action="append", choices=NAMES, help="all without")
-    parser.add_argument("--rounds", type=int, default=9, help="(%(default)s)")
-    parser.add_argument("--seconds", type=int, default=2, help="of a run (%(default)s)")
+    parser.add_argument("--cores", choices=("own", "shared"), default="own", help="(%(default)s)")
+    parser.add_argument("--rounds", type=int, default=5, help="(%(default)s)")
+    parser.add_argument("--turns", type=int, default=5, help="of each router in a round (%(default)s)")
+    parser.add_argument("--seconds", type=int, default=1, help="of a turn (%(default)s)")
     given = parser.parse_args()
+    cores = Cores.of_this_machine()
+    if given.cores == "shared":
+        every = cores.proxy | cores.load
+        cores = Cores(every, every)
     try:
-        with ExitStack() as stack:
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="router-bench-")))
-            bench(folder, stack, given.scenario or [*NAMES], given.rounds, given.seconds)
+        with tempfile.TemporaryDirectory(prefix="router-bench-") as folder:
+            bench(Path(folder), given.scenario or [*NAMES], given.rounds, given.turns, given.seconds, cores)
     except BenchError as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1

@@ -86,10 +86,10 @@ def start_plain(place: Place) -> Iterator[Running]:
 
 
 @contextmanager
-def start_like_router(place: Place) -> Iterator[Running]:
+def start_like_router(place: Place, workers: int = 1) -> Iterator[Running]:
     """nginx with the router's headers and access log."""
     log = place.directory / "access.log"
     extra = LIKE_ROUTER.replace("ACCESS_LOG", str(log))
     http = HTTP.format(port=place.port, backend=place.backend, extra=extra, headers=HEADERS, tls=_tls(place))
-    with serving(nginx.command(place.directory, http), place, log) as running:
+    with serving(nginx.command(place.directory, http, workers=workers), place, log) as running:
         yield running
