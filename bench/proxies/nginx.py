@@ -19,7 +19,7 @@ HTTP = """
   }}
 {extra}
   server {{
-    listen 127.0.0.1:{port} backlog=1024{tls};
+    listen 127.0.0.1:{port} backlog=1024{shared}{tls};
     keepalive_requests 1000000000;
     keepalive_timeout 1h;
     client_body_buffer_size 64k;
@@ -80,7 +80,7 @@ def _tls(place: Place) -> str:
 @contextmanager
 def start_plain(place: Place) -> Iterator[Running]:
     """nginx that only forwards."""
-    http = HTTP.format(port=place.port, backend=place.backend, extra=PLAIN, headers="", tls=_tls(place))
+    http = HTTP.format(port=place.port, backend=place.backend, extra=PLAIN, headers="", tls=_tls(place), shared="")
     with serving(nginx.command(place.directory, http), place) as running:
         yield running
 
@@ -90,6 +90,8 @@ def start_like_router(place: Place, workers: int = 1) -> Iterator[Running]:
     """nginx with the router's headers and access log."""
     log = place.directory / "access.log"
     extra = LIKE_ROUTER.replace("ACCESS_LOG", str(log))
-    http = HTTP.format(port=place.port, backend=place.backend, extra=extra, headers=HEADERS, tls=_tls(place))
+    shared = " reuseport" if workers > 1 else ""  # else one takes most connections: it is awake already
+    parts = {"extra": extra, "headers": HEADERS, "tls": _tls(place), "shared": shared}
+    http = HTTP.format(port=place.port, backend=place.backend, **parts)
     with serving(nginx.command(place.directory, http, workers=workers), place, log) as running:
         yield running
