@@ -13,7 +13,7 @@ import re
 from router.http.headers import REQUEST_RULES, RESPONSE_RULES, unsafe_trailer
 from router.http.hpack import Field, encode, literal
 from router.http.message import CHUNKED, NO_BODY, BadMessage, HeaderList, Rule, RuleBook, content_length, header_text
-from router.http.request import BODY_EXPECTED, HOST_KEYS, PLAIN_IN_TARGETS, TOKEN, RequestHead
+from router.http.request import BODY_EXPECTED, HOST_KEYS, TOKEN, RequestHead, line_of
 from router.http.response import MATTERING, ResponseHead
 from router.http.rewrite import Rewrite
 
@@ -73,9 +73,8 @@ class FieldReader:
                 if target == known.target:
                     return known
                 if _TARGET.match(target) and b"#" not in target:
-                    line = b"%b %b" % (known.method, target)
+                    line, clean = line_of(known.method, target)
                     size = known.size + len(target) - len(known.target)
-                    clean = not target.translate(None, PLAIN_IN_TARGETS)
                     return known.like(line, known.method, target, size, clean)
         request = self._read(fields, ended)
         for at, field in enumerate(fields):
@@ -145,13 +144,12 @@ class FieldReader:
             raise BadMessage(400, "Host differs from :authority")
         request = RequestHead()
         request.method, request.target, request.version = method, target, b"2.0"
-        request.line = b"%b %b" % (method, target)
+        request.line, request.clean = line_of(method, target)
         request.raw_host = authority if authority is not None else host or b""
         request.host = HOST_KEYS[request.raw_host]
         request.headers, request.noted, request.options = headers, noted, _NO_OPTIONS
         request.text = header_text(headers)
         request.keep_alive = True
-        request.clean = not target.translate(None, PLAIN_IN_TARGETS)
         request.meaning = None
         length = noted.get(b"content-length")
         size_of_body = content_length(length) if length is not None else CHUNKED

@@ -37,7 +37,7 @@ _VERSIONS = {b" HTTP/1.1": b"1.1", b" HTTP/1.0": b"1.0"}
 _NO_OPTIONS: frozenset[bytes] = frozenset()
 _UPGRADE = frozenset((b"upgrade",))
 _COMMON = frozenset((b"GET", b"HEAD", b"OPTIONS", b"DELETE", b"POST", b"PUT", b"PATCH"))
-PLAIN_IN_TARGETS = bytes(c for c in range(0x21, 0x7F) if c not in b'"#;<>\\^`{|}')
+_PLAIN_IN_TARGETS = bytes(c for c in range(0x21, 0x7F) if c not in b'"#;<>\\^`{|}')
 """What a path and a query may hold (RFC 3986 §3.3, §3.4), but for semicolons (contract §5.6)."""
 _SINGLE = frozenset((b"host", b"content-length"))
 BODY_EXPECTED = frozenset((b"POST", b"PUT", b"PATCH"))
@@ -124,6 +124,11 @@ class RequestHead:
                 if key.lower() == name:
                     return passed
         return value
+
+
+def line_of(method: bytes, target: bytes) -> tuple[bytes, bool]:
+    """`line` and `clean` of a request with these."""
+    return b"%b %b" % (method, target), not target.translate(None, _PLAIN_IN_TARGETS)
 
 
 class _HostKeys(dict[bytes, bytes]):
@@ -218,7 +223,7 @@ class RequestParser:
             # The line has to be read all the same. What follows the target belongs to the block.
             line = head[: end - 9]
             method, _, target = line.partition(b" ")
-            if method in _COMMON and target[:1] == b"/" and not target.translate(None, PLAIN_IN_TARGETS):
+            if method in _COMMON and target[:1] == b"/" and not target.translate(None, _PLAIN_IN_TARGETS):
                 return known.like(line, method, target, len(head) - 2, True)
         request = self.parse(head)
         if (
@@ -293,8 +298,7 @@ class RequestParser:
         if target[:1] != b"/" or b"#" in target or raw_host is None:
             target, raw_host = self._aim(request, target, raw_host)
         request.target = target
-        request.line = b"%b %b" % (request.method, target)
-        request.clean = not target.translate(None, PLAIN_IN_TARGETS)
+        request.line, request.clean = line_of(request.method, target)
         request.raw_host = raw_host
         request.text = header_text(request.headers)
         request.host = HOST_KEYS[raw_host]

@@ -19,7 +19,7 @@ from router.balance.round_robin import RoundRobin
 from router.http import errors
 from router.http.headers import FORWARDED_URL, METADATA, SIGNATURE
 from router.http.message import BadMessage, header_text
-from router.http.request import HOST_KEYS, RequestHead
+from router.http.request import HOST_KEYS, RequestHead, line_of
 from router.http.signature import (
     BadSignature,
     Claim,
@@ -212,7 +212,7 @@ class RouteServices:
         signature, metadata = sign(self._settings.key, url.decode("utf-8", "replace"), time_ns())
         sent = _without(request, OWN_HEADERS)
         sent.target, sent.raw_host = where.target, where.authority
-        sent.line = b"%b %b" % (sent.method, sent.target)
+        sent.line, sent.clean = line_of(sent.method, sent.target)
         sent.headers = [
             *sent.headers,
             (b"X-CF-Forwarded-Url", url),
