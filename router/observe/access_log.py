@@ -146,11 +146,11 @@ _AT_ONCE = {"failed_attempts": b"0"} | dict.fromkeys(
     ("dial_time", "dns_time", "failed_attempts_time", "tls_time"), _ZERO
 )
 """What they are for a request that was answered at its first attempt, on a connection that was there already."""
-_ANSWERED = {
-    version: [b' HTTP/%b" %b 0' % (version, b"%d" % status if status else _NONE) for status in range(1000)]
+_STATUS = {
+    version: [b' HTTP/%b" %b' % (version, b"%d" % status if status else _NONE) for status in range(1000)]
     for version in (b"1.0", b"1.1", b"2.0")
 }
-"""From the protocol over the status to the bytes of the request's body, where it has none."""
+"""From the protocol to the status."""
 
 
 class AccessLog:
@@ -208,7 +208,7 @@ class AccessLog:
                 backend, instance = NO_ENDPOINT
             else:
                 backend, instance = endpoint.log_fields or _fields_of(endpoint)
-            line, answered = request.line, _ANSWERED[request.version][exchange.status]
+            line = request.line
             wait = after = b""
             if exchange.unusual or odd:
                 line = self._shown(request)
@@ -223,7 +223,8 @@ class AccessLog:
                 request.raw_host,
                 stamp % fraction,
                 line,
-                answered if not bytes_in else b"%b %d" % (answered[:-2], bytes_in),
+                _STATUS[request.version][exchange.status],
+                _COUNTS[bytes_in] if bytes_in < _READY else b" %d" % bytes_in,
                 _COUNTS[bytes_out] if bytes_out < _READY else b" %d" % bytes_out,
                 client,
                 backend,

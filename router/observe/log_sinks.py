@@ -68,9 +68,7 @@ class FileSink:
         self._taken = self._dealt_with = 0
         """Bytes that were put in the queue, and that were taken out again, and written or lost."""
         self._refused = self._failed = 0
-        """Lines that found no room, and that could not be written."""
-        self._left = 0
-        """Lines that will not be waited for any more."""
+        """Lines that found no room or were not waited for, and that could not be written."""
         self._in_hand = 0
         """Lines that are being written."""
         self._closing = False
@@ -84,7 +82,7 @@ class FileSink:
     @property
     def lost(self) -> int:
         """Lines that were dropped."""
-        return self._refused + self._failed + self._left
+        return self._refused + self._failed
 
     def put(self, lines: bytes, count: int) -> None:
         if self._taken - self._dealt_with + len(lines) > self._limit:
@@ -104,8 +102,8 @@ class FileSink:
         if self._thread.is_alive():  # it holds the descriptor, and the process ends anyway
             with suppress(Empty):
                 while True:
-                    self._left += self._queue.get_nowait()[1]
-            self._left += self._in_hand
+                    self._refused += self._queue.get_nowait()[1]
+            self._refused += self._in_hand
         else:
             os.close(self._fd)
 
