@@ -28,6 +28,7 @@ from .processes import Cores, free_port, server, wait_until_serving
 from .proxies.base import Place
 from .proxies.router import ROOT, RunningRouter, config
 from .scenarios import HOST, SCENARIOS
+from .turns import by_turns
 
 NOTHING = """\
 import sys
@@ -113,20 +114,18 @@ class Watcher(threading.Thread):
 def overhead(rounds: int, seconds: int) -> None:
     """Print CPU per request without, with the default and with everything."""
     cores = Cores.of_this_machine()
-    found: dict[str, list[float]] = {name: [] for name in KINDS}
     with tempfile.TemporaryDirectory(prefix="bench-") as folder, backend.running(Path(folder), [], cores) as behind:
-        for number in range(rounds):
-            with ExitStack() as stack:
-                routers = {
-                    name: _start(stack, Path(folder) / f"{name}-{number}", name, behind, cores) for name in KINDS
-                }
-                for turn in range(TURNS):
-                    for name in KINDS[:: (1, -1)[turn % 2]]:
-                        found[name].append(_cost(name, *routers[name], seconds, cores))
+        found = by_turns(
+            KINDS,
+            lambda stack, name: _start(stack, Path(tempfile.mkdtemp(dir=folder)), name, behind, cores),
+            lambda name, started: _cost(name, *started, seconds, cores),
+            rounds,
+            TURNS,
+        )
     nothing = found["nothing"]
     for name, costs in found.items():
-        by_turns = statistics.median(cost / base for cost, base in zip(costs, nothing, strict=True))
-        over = (statistics.median(costs) / statistics.median(nothing), min(costs) / min(nothing), by_turns)
+        turns = statistics.median(cost / base for cost, base in zip(costs, nothing, strict=True))
+        over = (statistics.median(costs) / statistics.median(nothing), min(costs) / min(nothing), turns)
         print(
             f"{name:10}  median of {len(costs)}: {statistics.median(costs):.1f} µs, least {min(costs):.1f};"
             " over nothing {:+.1%} by medians, {:+.1%} by the least, {:+.1%} turn by turn".format(
@@ -137,7 +136,6 @@ def overhead(rounds: int, seconds: int) -> None:
 
 def _start(stack: ExitStack, directory: Path, name: str, behind: int, cores: Cores) -> tuple[RunningRouter, int]:
     """A router, and the port of its status server."""
-    directory.mkdir()
     place = Place(directory, free_port(), behind, cores)
     endpoint = {"host": "127.0.0.1", "port": behind, "app": "bench"}
     routes = [{"name": "bench", "uris": [HOST], "endpoints": [endpoint]}]

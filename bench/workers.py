@@ -23,6 +23,7 @@ from .processes import Cores, free_port
 from .proxies import nginx, router
 from .proxies.base import Place, Running
 from .scenarios import SCENARIOS
+from .turns import by_turns
 
 WORKERS = (1, 2)
 PROXIES = {"router": router.start, "nginx": nginx.start_like_router}
@@ -48,18 +49,18 @@ def bench(directory: Path, names: list[str], rounds: int, turns: int, seconds: i
     sizes = [SCENARIOS[name].answer_bytes for name in NAMES]
     with backend.running(directory, sizes, cores) as port:
         for name in names:
-            spent: dict[tuple[str, int], list[float]] = {each: [] for each in EACH}
-            for number in range(rounds):
-                with ExitStack() as stack:
-                    proxies = {}
-                    for kind, workers in EACH:
-                        place = Place(Path(tempfile.mkdtemp(dir=directory)), free_port(), port, cores)
-                        proxies[kind, workers] = stack.enter_context(PROXIES[kind](place, workers))
-                    for proxy in proxies.values():
-                        cost(proxy, name, 1, cores)
-                    for turn in range(turns):
-                        for each in EACH[:: (1, -1)[(number + turn) % 2]]:
-                            spent[each].append(cost(proxies[each], name, seconds, cores))
+
+            def start(stack: ExitStack, each: tuple[str, int], name: str = name) -> Running:
+                kind, workers = each
+                place = Place(Path(tempfile.mkdtemp(dir=directory)), free_port(), port, cores)
+                proxy = stack.enter_context(PROXIES[kind](place, workers))
+                cost(proxy, name, 1, cores)  # warm up
+                return proxy
+
+            def turn(each: tuple[str, int], proxy: Running, name: str = name) -> float:
+                return cost(proxy, name, seconds, cores)
+
+            spent = by_turns(EACH, start, turn, rounds, turns)
             for kind in PROXIES:
                 print(row(f"{name} | {kind}", *(spent[kind, workers] for workers in WORKERS)), flush=True)
 
