@@ -14,7 +14,17 @@ from router.messages import EndpointStats, FailedRequest, Stats
 from router.observe.access_log import AccessLog, redacted
 from router.observe.accounts import LOOKUP_LONG, LOOKUP_STEP, LOOKUP_STEPS, MAX_FAILURES, Account, kind_of
 from router.observe.counters import RESPONSE_CLASSES, Counter
-from router.observe.histogram import BACKEND, BACKEND_CELLS, DIAL, FAST, ROUTER, ROUTER_CELLS, TOTAL_CELLS, bucket
+from router.observe.histogram import (
+    BACKEND,
+    BACKEND_CELLS,
+    DIAL,
+    FAST,
+    ROUTER,
+    ROUTER_CELLS,
+    TOTAL,
+    TOTAL_CELLS,
+    bucket,
+)
 from router.observe.log import Log
 from router.observe.spans import Spans
 
@@ -62,29 +72,29 @@ class Accounting:
         """Enter the exchanges that wait."""
         over, self._over = self._over, []
         for exchange in over:
-            received, head_at = exchange.received, exchange.head_at
-            endpoint = exchange.endpoint
-            sent = dispatched = exchange.dispatched or received
-            if exchange.unusual:
-                sent = self._unusual(exchange, dispatched)
+            received, dispatched = exchange.received, exchange.dispatched
             took = exchange.took = (exchange.ended - received) // 1000
             spent = exchange.spent = (dispatched - received) // 1000
-            waited = exchange.waited = (head_at - sent) // 1000
-            if endpoint is None:
-                continue
-            account = endpoint.account or self._open_account(endpoint)
+            waited = exchange.waited = (exchange.head_at - dispatched) // 1000
+            if exchange.unusual or not (0 <= took < FAST and 0 <= spent < FAST and 0 <= waited < FAST):
+                account = self._unusual(exchange)
+                if account is None:
+                    continue
+            else:
+                endpoint: Endpoint = exchange.endpoint  # type: ignore[assignment]  # who answered
+                account = endpoint.account or self._open_account(endpoint)
+                cells = account.cells
+                cells[TOTAL_CELLS[took]] += 1
+                cells[ROUTER_CELLS[spent]] += 1
+                cells[BACKEND_CELLS[waited]] += 1
             account.classes[RESPONSE_CLASSES[exchange.status]] += 1
             try:
                 account.clients[exchange.client] += 1
             except KeyError:
                 account.add_client(exchange.client)
-            account.bytes_in += exchange.bytes_in
+            if exchange.bytes_in:
+                account.bytes_in += exchange.bytes_in
             account.bytes_out += exchange.bytes_out
-            cells = account.cells
-            cells[TOTAL_CELLS[took] if 0 <= took < FAST else bucket(took)] += 1
-            cells[ROUTER_CELLS[spent] if 0 <= spent < FAST else ROUTER + bucket(spent)] += 1
-            if head_at:
-                cells[BACKEND_CELLS[waited] if 0 <= waited < FAST else BACKEND + bucket(waited)] += 1
         self._enter_lookups([exchange.looked_up for exchange in over])
         if self.access_log is not None:
             self.access_log.write(over)
@@ -95,8 +105,9 @@ class Accounting:
         account.failures += 1
         account.reason = reason
 
-    def _unusual(self, exchange: RequestState, dispatched: int) -> int:
-        """What most requests don't have. When the request went out in the last attempt, unix ns."""
+    def _unusual(self, exchange: RequestState) -> Account | None:
+        """What most requests don't have, and times of any length. The account of its endpoint, if it had one."""
+        exchange.unusual = True
         if exchange.router_error:
             self._failed(exchange)
         elif b";" in exchange.request.target:
@@ -105,10 +116,21 @@ class Accounting:
             exchange.router_error = "deprecated-semicolon-params"
         if exchange.upgrade and exchange.status != 101:
             self.counters[Counter.UPGRADE_FAILURES] += 1
-        if exchange.dialled and exchange.head_at and exchange.endpoint is not None:
-            account = exchange.endpoint.account or self._open_account(exchange.endpoint)
-            account.cells[DIAL + bucket(exchange.dialled // 1000)] += 1
-        return (exchange.begun or dispatched) + exchange.dialled
+        dispatched = exchange.dispatched or exchange.received
+        sent = (exchange.begun or dispatched) + exchange.dialled
+        exchange.spent = (dispatched - exchange.received) // 1000
+        exchange.waited = (exchange.head_at - sent) // 1000
+        endpoint = exchange.endpoint
+        if endpoint is None:
+            return None
+        account: Account = endpoint.account or self._open_account(endpoint)
+        account.cells[TOTAL + bucket(exchange.took)] += 1
+        account.cells[ROUTER + bucket(exchange.spent)] += 1
+        if exchange.head_at:
+            account.cells[BACKEND + bucket(exchange.waited)] += 1
+            if exchange.dialled:
+                account.cells[DIAL + bucket(exchange.dialled // 1000)] += 1
+        return account
 
     def _enter_lookups(self, times: list[int]) -> None:
         """Nanoseconds that look-ups took, 0 = not timed. Most take less than a step."""
