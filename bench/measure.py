@@ -10,6 +10,7 @@ from pathlib import Path
 
 from . import load
 from .accounting import Cpu, busy_of, cpu_of, rss_of
+from .errors import BenchError
 from .load import Load
 from .processes import Cores
 from .proxies.base import Running
@@ -82,6 +83,17 @@ def measure(name: str, running: Running, scenario: Scenario, seconds: int, cores
         foreign=max(0.0, busy - cpu.total - control_cpu.total),
         problems=tuple(problems),
     )
+
+
+def cost(proxy: Running, scenario: Scenario, seconds: int, cores: Cores) -> float:
+    """Microseconds of the workers' CPU for a request, without warming up. Raises BenchError when one failed."""
+    if proxy.access_log:
+        os.truncate(proxy.access_log, 0)
+    before = cpu_of(proxy.data_plane()).total
+    result = load.run(scenario, proxy.port, seconds, cores.load)
+    if failed := sum(result.errors.values()):
+        raise BenchError(f"{failed} requests failed")
+    return (cpu_of(proxy.data_plane()).total - before) / result.requests * 1e6
 
 
 def _lines(path: Path) -> int:

@@ -23,7 +23,7 @@ from typing import Any
 
 from . import backend
 from .errors import BenchError
-from .measure import Run, measure
+from .measure import cost
 from .processes import Cores, free_port, server, wait_until_serving
 from .proxies.base import Place
 from .proxies.router import ROOT, RunningRouter, config
@@ -38,8 +38,9 @@ if any("worker" in word for word in sys.orig_argv):
     Accounting.add = lambda self, exchange: None
 """
 """A `sitecustomize.py` for workers: no accounting at all, which no configuration gives."""
+SMALL = SCENARIOS["small"]
 KINDS = ("nothing", "default", "everything")
-TURNS = 4
+TURNS = 10
 """Of each router in a round."""
 BASIC = {"Authorization": f"Basic {base64.b64encode(b'bench:bench').decode()}"}
 """Who may look at the status server."""
@@ -126,6 +127,7 @@ def overhead(rounds: int, seconds: int) -> None:
     for name, costs in found.items():
         turns = statistics.median(cost / base for cost, base in zip(costs, nothing, strict=True))
         over = (statistics.median(costs) / statistics.median(nothing), min(costs) / min(nothing), turns)
+        print(f"{name:10}  {' '.join(f'{each:.1f}' for each in costs)}")
         print(
             f"{name:10}  median of {len(costs)}: {statistics.median(costs):.1f} µs, least {min(costs):.1f};"
             " over nothing {:+.1%} by medians, {:+.1%} by the least, {:+.1%} turn by turn".format(
@@ -135,31 +137,28 @@ def overhead(rounds: int, seconds: int) -> None:
 
 
 def _start(stack: ExitStack, directory: Path, name: str, behind: int, cores: Cores) -> tuple[RunningRouter, int]:
-    """A router, and the port of its status server."""
+    """A router, warmed up, and the port of its status server."""
     place = Place(directory, free_port(), behind, cores)
     endpoint = {"host": "127.0.0.1", "port": behind, "app": "bench"}
     routes = [{"name": "bench", "uris": [HOST], "endpoints": [endpoint]}]
     nothing = name == "nothing"
     made = settings(place, routes, everything=name == "everything", nothing=nothing)
-    return stack.enter_context(running(place, made, HOST, nothing=nothing)), made["status"]["port"]
+    router = stack.enter_context(running(place, made, HOST, nothing=nothing))
+    cost(router, SMALL, 1, cores)
+    return router, made["status"]["port"]
 
 
 def _cost(name: str, router: RunningRouter, status: int, seconds: int, cores: Cores) -> float:
     """Microseconds of a request, under load, with somebody looking on where everything is on."""
-    watcher = Watcher(status) if name == "everything" else None
-    if watcher is not None:
-        watcher.start()
-    run = measure(name, router, SCENARIOS["small"], seconds, cores)
-    if watcher is not None:
+    if name != "everything":
+        return cost(router, SMALL, seconds, cores)
+    watcher = Watcher(status)
+    watcher.start()
+    try:
+        return cost(router, SMALL, seconds, cores)
+    finally:
         watcher.stop()
         assert watcher.scrapes, "nobody looked on"
-    cost = run.per_request(run.cpu.total)
-    print(f"  {name:10}  worker {cost:5.1f} µs  {_control(run)}  {' '.join(run.problems)}", flush=True)
-    return cost
-
-
-def _control(run: Run) -> str:
-    return f"control {run.control_cpu.total / run.load.seconds * 100:4.1f} % of a core"
 
 
 def main() -> None:

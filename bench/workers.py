@@ -16,9 +16,8 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from . import backend
-from .accounting import cpu_of
 from .errors import BenchError
-from .load import run
+from .measure import cost
 from .processes import Cores, free_port
 from .proxies import nginx, router
 from .proxies.base import Place, Running
@@ -29,15 +28,6 @@ WORKERS = (1, 2)
 PROXIES = {"router": router.start, "nginx": nginx.start_like_router}
 EACH = [(kind, workers) for kind in PROXIES for workers in WORKERS]
 NAMES = ("small", "browser", "100k")
-
-
-def cost(proxy: Running, name: str, seconds: int, cores: Cores) -> float:
-    """Microseconds of the workers' CPU for a request. Raises BenchError when one failed."""
-    before = cpu_of(proxy.data_plane()).total
-    load = run(SCENARIOS[name], proxy.port, seconds, cores.load)
-    if failed := sum(load.errors.values()):
-        raise BenchError(f"{failed} requests failed")
-    return (cpu_of(proxy.data_plane()).total - before) / load.requests * 1e6
 
 
 def bench(directory: Path, names: list[str], rounds: int, turns: int, seconds: int, cores: Cores) -> None:
@@ -54,11 +44,11 @@ def bench(directory: Path, names: list[str], rounds: int, turns: int, seconds: i
                 kind, workers = each
                 place = Place(Path(tempfile.mkdtemp(dir=directory)), free_port(), port, cores)
                 proxy = stack.enter_context(PROXIES[kind](place, workers))
-                cost(proxy, name, 1, cores)  # warm up
+                cost(proxy, SCENARIOS[name], 1, cores)  # warm up
                 return proxy
 
             def turn(each: tuple[str, int], proxy: Running, name: str = name) -> float:
-                return cost(proxy, name, seconds, cores)
+                return cost(proxy, SCENARIOS[name], seconds, cores)
 
             spent = by_turns(EACH, start, turn, rounds, turns)
             for kind in PROXIES:
