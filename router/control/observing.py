@@ -9,6 +9,7 @@ import asyncio
 import os
 import socket
 import ssl
+import sys
 import threading
 import time
 from collections.abc import Iterable
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from router.control.app import Control
     from router.observe.metrics import Gauges, Renderer
 
+SWITCH_INTERVAL = 0.001
+"""Seconds after which a thread hands over the interpreter if another one waits."""
 RENDERING_NICENESS = 10
 """Of the thread that makes the text of scrapes."""
 LAST_SPANS = 2.0
@@ -87,20 +90,14 @@ class Observing:
 
         async with self._rendering:
             config = self._control.config
-            taking = snapshot(
+            taken = snapshot(
                 self.figures,
                 self._gauges(),
                 max_endpoints=config.prometheus.max_endpoints,
                 per_request=config.per_request_metrics_reporting,
             )
-            while True:
-                try:
-                    next(taking)
-                except StopIteration as taken:
-                    return await asyncio.get_running_loop().run_in_executor(
-                        self._thread, self._renderer.render, taken.value
-                    )
-                await asyncio.sleep(0)
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._thread, self._renderer.render, taken)
 
     def health_changed(self, ops: Iterable[SetHealth]) -> None:
         """Active checks find endpoints unfit, or well again."""
@@ -225,7 +222,11 @@ class Observing:
 
 
 def _give_way() -> None:
-    """Nobody waits for this thread as clients wait for workers, with which it may share a core."""
+    """Nobody waits for this thread as clients wait for workers, with which it may share a core.
+
+    So it may be kept from running while it holds the interpreter: the less of its time, the sooner others get that.
+    """
+    sys.setswitchinterval(SWITCH_INTERVAL)
     try:
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), RENDERING_NICENESS)
     except OSError:

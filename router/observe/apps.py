@@ -120,6 +120,11 @@ class EndpointFigures:
             else []
         )
 
+    def is_out(self, now: float) -> bool:
+        """Some worker says that it does not use the endpoint. Changes nothing, so that any thread may ask."""
+        out = self.out
+        return out is not None and any(told.holds_until > now for told in tuple(out.values()))
+
     def trim(self, second: int) -> None:
         """Forget what is over a minute old."""
         seconds = self.seconds
@@ -221,13 +226,13 @@ class AppFigures:
         return unpack_cells(self.packed(second, window))
 
     def packed(self, second: int, window: int) -> list[bytes]:
-        """As `cells`, packed: quick to take, to be unpacked elsewhere."""
+        """As `cells`, packed. Any thread may ask."""
         start = second - window
         found: list[bytes] = []
         if self._last < start:
             return found
-        for endpoint in self.endpoints.values():
-            for when, _, packed in reversed(endpoint.seconds):
+        for endpoint in tuple(self.endpoints.values()):
+            for when, _, packed in reversed(tuple(endpoint.seconds)):
                 if when < start:
                     break
                 if when < second:
@@ -291,10 +296,10 @@ class Apps:
                 app.named = self._named < self.max_named
                 self._named += app.named
             before = app.endpoints.get(each.spec.address)
-            was_out = before is not None and bool(before.outs(now))
+            was_out = before is not None and before.is_out(now)
             app.add(second, now, each, worker)
             figures = app.endpoints[each.spec.address]
-            is_out = bool(figures.outs(now))
+            is_out = figures.is_out(now)
             if is_out != was_out:
                 self.on_state(name, each.spec, (figures.reason or each.why) if is_out else "")
 

@@ -2,30 +2,27 @@
 
 What the router has beyond the contract is called `router_…`. Per-app and per-endpoint series are limited in number:
 the first apps with traffic have their own, later ones share the app `other`, so that every series only rises and a sum
-over apps is true. A scrape is two steps: `snapshot` takes what is needed, on control's loop, a slice at a time;
-`Renderer` makes the text of it and may run in another thread. Series by app and by endpoint are in `series.py`.
+over apps is true. A scrape is two steps: `snapshot` takes, on control's loop, what must be of one moment; `Renderer`
+makes the text and may do so in another thread. Series by app and by endpoint are in `series.py`.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Iterable, Iterator
-from itertools import chain
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector, CollectorRegistry
 
-from router.observe.apps import CLASSES, AppFigures, EndpointFigures
+from router.observe.apps import CLASSES, AppFigures
 from router.observe.counters import Counter
-from router.observe.histograms import OTHER, Bounded, Histograms
-from router.observe.series import AppRow, EndpointRow, HistogramFamily, Series
+from router.observe.histograms import OTHER, Histograms
+from router.observe.series import HistogramFamily, Series
 from router.observe.varz import Figures
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-_SLICE = 250
-"""Apps whose figures are taken in one turn of the loop."""
 
 COUNTERS: tuple[tuple[str, Counter, str], ...] = (
     ("rejected_requests", Counter.BAD_REQUESTS, "Requests that the router refused."),
@@ -64,7 +61,8 @@ class Gauges(NamedTuple):
 
 
 class Snapshot(NamedTuple):
-    """Everything that one scrape shows."""
+    """What one scrape shows. Figures by app and by source are not copied: a scrape is made of reports, not of one
+    instant, and each of them only rises. But which apps there are is of this moment, as is what others left behind."""
 
     counters: dict[Counter, int]
     responses: list[int]
@@ -74,100 +72,56 @@ class Snapshot(NamedTuple):
     in_flight: int
     connections: int
     backends: int
-    apps: list[AppRow]
-    latencies: list[tuple[str, list[bytes]]]
-    """App, packed cells of its last ten seconds."""
-    endpoints: list[EndpointRow]
+    apps: list[AppFigures]
+    departed: AppFigures
+    second: int
+    max_endpoints: int
     gauges: Gauges
 
 
-def snapshot(
-    figures: Figures, gauges: Gauges, *, max_endpoints: int, per_request: bool
-) -> Generator[None, None, Snapshot]:
-    """Take the figures of now, and give way now and then: a second is made of reports, not of one instant.
-
-    Totals are lists that are replaced and never changed, so that only references move.
-    """
-    second = figures.apps.second
-    shown = [app for app in figures.apps.all() if app.named]
-    other = AppFigures(OTHER)
-    other.take_over(figures.apps.departed)
-    for app in figures.apps.all():
-        if not app.named:
-            other.take_over(app)
-    apps: list[AppRow] = []
-    latencies: list[tuple[str, list[bytes]]] = []
-    endpoints: list[EndpointRow] = []
-    for number, app in enumerate(shown):
-        apps.append(_app_row(app))
-        if packed := app.packed(second, 10):
-            latencies.append((app.name, packed))
-        if len(endpoints) < max_endpoints:
-            endpoints += [_endpoint_row(app, address, each, second) for address, each in app.endpoints.items()]
-        if number % _SLICE == _SLICE - 1:
-            yield
-    if sum(other.classes):
-        apps.append(_app_row(other))
-    del endpoints[max_endpoints:]
-    histograms = []
-    for name, text, label, members in _histograms(figures.histograms, per_request):
-        bounds = members[0][1].bounds if members else ()
-        family = HistogramFamily(name, text, label, bounds, [], [], [])
-        for number, (value, each) in enumerate(members):
-            family.values.append(value)
-            family.counts.append(each.counts.copy())
-            family.totals.append(each.total)
-            if number % _SLICE == _SLICE - 1:
-                yield
-        histograms.append(family)
+def snapshot(figures: Figures, gauges: Gauges, *, max_endpoints: int, per_request: bool) -> Snapshot:
+    """The figures of now."""
+    departed = AppFigures(OTHER)
+    departed.take_over(figures.apps.departed)
     return Snapshot(
         {counter: figures.total(counter) for counter in (*(row[1] for row in COUNTERS), Counter.SPANS_LOST)},
         [figures.total(Counter(Counter.RESPONSES_2XX + i)) for i in range(len(CLASSES))],
-        histograms,
+        list(_histograms(figures.histograms, per_request)),
         dict(figures.histograms.requests),
         dict(figures.reasons),
         sum(figures.in_flight.values()),
         sum(figures.connections.values()),
         sum(figures.backends.values()),
-        apps,
-        latencies,
-        endpoints,
+        figures.apps.all(),
+        departed,
+        figures.apps.second,
+        max_endpoints,
         gauges,
     )
 
 
-def _histograms(made: Histograms, per_request: bool) -> Iterator[tuple[str, str, str, list[tuple[str, Bounded]]]]:
-    """Name, help, label or "", and (value of the label, histogram) of each member."""
-    yield (
+def _histograms(made: Histograms, per_request: bool) -> Iterator[HistogramFamily]:
+    yield HistogramFamily(
         "route_registration_latency",
         "Milliseconds from an endpoint's change to its registration here.",
         "",
         [("", made.registration)],
     )
-    yield (
+    yield HistogramFamily(
         "http_latency_seconds",
         "Seconds from receipt to the end of the response.",
         "source_id",
         list(made.http_latency.items()),
     )
     if per_request:
-        yield "route_lookup_time", "Nanoseconds of a route look-up.", "", [("", made.lookup)]
-        yield "gorouter_time", "Seconds that the router itself took.", "", [("", made.gorouter_time)]
-        yield (
+        yield HistogramFamily("route_lookup_time", "Nanoseconds of a route look-up.", "", [("", made.lookup)])
+        yield HistogramFamily("gorouter_time", "Seconds that the router itself took.", "", [("", made.gorouter_time)])
+        yield HistogramFamily(
             "latency",
             "Milliseconds from receipt to the end of the response.",
             "component",
             list(made.latency.items()),
         )
-
-
-def _app_row(app: AppFigures) -> AppRow:
-    return AppRow(app.name, app.classes, app.bytes_in, app.bytes_out, app.failures)
-
-
-def _endpoint_row(app: AppFigures, address: str, each: EndpointFigures, now: float) -> EndpointRow:
-    ejected = each.out is not None and bool(each.outs(now))
-    return EndpointRow((app.name, each.spec.instance_index, address), each.classes, each.failures, ejected)
 
 
 class Renderer:
@@ -181,13 +135,13 @@ class Renderer:
         registry = CollectorRegistry(auto_describe=False)
         registry.register(_Once(taken))
         few = _contract_names(generate_latest(registry))
-        series = self._series
-        many = (
-            series.histograms(taken.histograms),
-            series.apps(taken.apps, taken.latencies),
-            series.endpoints(taken.endpoints),
-        )
-        return b"".join((few, *chain.from_iterable(many)))
+        many = map(self._series.histogram, taken.histograms)
+        named = [app for app in taken.apps if app.named]
+        other = AppFigures(OTHER)
+        for app in (taken.departed, *taken.apps):
+            if not app.named:
+                other.take_over(app)
+        return b"".join((few, *many, *self._series.apps(named, other, taken.second, taken.max_endpoints)))
 
 
 def _contract_names(text: bytes) -> bytes:

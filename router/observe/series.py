@@ -7,46 +7,28 @@ numbers, which is kept from scrape to scrape, and the numbers, of which one call
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from itertools import accumulate, chain
 from typing import Any, NamedTuple
 
 import msgspec
 
 from router.observe import histogram
-from router.observe.apps import CLASSES, packed_totals
+from router.observe.apps import CLASSES, AppFigures, packed_totals
+from router.observe.histograms import Bounded
 
 SHARES = (0.5, 0.9, 0.99)
 """Quantiles of an app's latency."""
 
 
-class AppRow(msgspec.Struct, gc=False):
-    name: str
-    classes: list[int]
-    bytes_in: int
-    bytes_out: int
-    failures: int
-
-
-class EndpointRow(msgspec.Struct, gc=False):
-    name: tuple[str, str, str]
-    """App, instance, address."""
-    classes: list[int]
-    failures: int
-    ejected: bool
-
-
 class HistogramFamily(NamedTuple):
-    """All members of one name; `label` tells them apart, "" = there is one."""
+    """All histograms of one name; `label` tells them apart, "" = there is one."""
 
     name: str
     help: str
     label: str
-    bounds: tuple[float, ...]
-    values: list[str]
-    """Of the label."""
-    counts: list[list[int]]
-    totals: list[float]
+    members: list[tuple[str, Bounded]]
+    """Value of the label, histogram."""
 
 
 class Series:
@@ -86,38 +68,80 @@ class Series:
             )
         )
 
-    def histograms(self, taken: list[HistogramFamily]) -> Iterator[bytes]:
-        for each in taken:
-            key = (each.name, each.bounds)
-            if key not in self._histograms:
-                ends = _Buckets(each.label, each.bounds).ends
-                self._histograms[key] = _Family(each.name, "histogram", each.help, ends)
-            numbers: list[float] = []
-            for counts, total in zip(each.counts, each.totals, strict=True):
-                numbers += accumulate(counts)
-                numbers += (numbers[-1], total)
-            yield self._histograms[key].text(each.values, numbers)
+    def histogram(self, of: HistogramFamily) -> bytes:
+        """All lines of one name."""
+        bounds = of.members[0][1].bounds if of.members else ()
+        key = (of.name, bounds)
+        if key not in self._histograms:
+            self._histograms[key] = _Family(of.name, "histogram", of.help, _Buckets(of.label, bounds).ends)
+        values: list[str] = []
+        numbers: list[float] = []
+        for value, each in of.members:
+            values.append(value)
+            numbers += accumulate(each.counts)
+            numbers += (numbers[-1], each.total)
+        return self._histograms[key].text(values, numbers)
 
-    def apps(self, rows: list[AppRow], latencies: list[tuple[str, list[bytes]]]) -> Iterator[bytes]:
-        """`latencies`: packed cells of apps that had requests in the last ten seconds."""
-        names = [row.name for row in rows]
-        yield self._responses.text(*_by_class(rows))
-        yield self._received.text(names, [row.bytes_in for row in rows])
-        yield self._sent.text(names, [row.bytes_out for row in rows])
-        failed = [row for row in rows if row.failures]
-        yield self._failed.text([row.name for row in failed], [row.failures for row in failed])
-        seconds: list[float] = []
-        for _, packed in latencies:
-            buckets = histogram.quantiles(packed_totals(packed), SHARES)
-            seconds += [_SECONDS[bucket] for bucket in buckets] or [0.0] * len(SHARES)
-        yield self._latencies.text([app for app, _ in latencies], seconds)
+    def apps(self, apps: list[AppFigures], other: AppFigures, second: int, max_endpoints: int) -> tuple[bytes, ...]:
+        """All lines of apps and of so many endpoints at most; `other` is shown if it had requests.
 
-    def endpoints(self, rows: list[EndpointRow]) -> Iterator[bytes]:
-        yield self._endpoint_responses.text(*_by_class(rows))
-        failed = [row for row in rows if row.failures]
-        yield self._endpoint_failed.text([row.name for row in failed], [row.failures for row in failed])
-        ailing = [row for row in rows if row.failures or row.ejected]
-        yield self._endpoint_ejected.text([row.name for row in ailing], [int(row.ejected) for row in ailing])
+        Each app is gone through once, as it lies about in memory. Reports may come in meanwhile, in another thread.
+        """
+        responses, latencies, endpoint_responses = _Lines(), _Lines(), _Lines()
+        names: list[str] = []
+        received: list[int] = []
+        sent: list[int] = []
+        failed: dict[str, int] = {}
+        endpoint_failed: dict[EndpointName, int] = {}
+        endpoint_ejected: dict[EndpointName, int] = {}
+        shown = 0
+        for app in (*apps, other) if any(other.classes) else apps:
+            name = app.name
+            names.append(name)
+            responses.classes(name, app.classes)
+            received.append(app.bytes_in)
+            sent.append(app.bytes_out)
+            if app.failures:
+                failed[name] = app.failures
+            if packed := app.packed(second, 10):
+                latencies.members.append(name)
+                buckets = histogram.quantiles(packed_totals(packed), SHARES)
+                latencies.numbers += [_SECONDS[bucket] for bucket in buckets] or _NO_SECONDS
+            if shown < max_endpoints:
+                for address, each in list(app.endpoints.items())[: max_endpoints - shown]:
+                    shown += 1
+                    endpoint = (name, each.spec.instance_index, address)
+                    endpoint_responses.classes(endpoint, each.classes)
+                    ejected = each.is_out(second)
+                    if each.failures:
+                        endpoint_failed[endpoint] = each.failures
+                    if each.failures or ejected:
+                        endpoint_ejected[endpoint] = int(ejected)
+        return (
+            self._responses.text(responses.members, responses.numbers),
+            self._received.text(names, received),
+            self._sent.text(names, sent),
+            self._failed.text(list(failed), list(failed.values())),
+            self._latencies.text(latencies.members, latencies.numbers),
+            self._endpoint_responses.text(endpoint_responses.members, endpoint_responses.numbers),
+            self._endpoint_failed.text(list(endpoint_failed), list(endpoint_failed.values())),
+            self._endpoint_ejected.text(list(endpoint_ejected), list(endpoint_ejected.values())),
+        )
+
+
+class _Lines:
+    """Members of a family, and the numbers of all their lines."""
+
+    def __init__(self) -> None:
+        self.members: list[Any] = []
+        self.numbers: list[float] = []
+
+    def classes(self, whose: Any, counts: list[int]) -> None:
+        """The classes of responses that there were."""
+        for group, count in zip(_CLASSES, counts, strict=True):
+            if count:
+                self.members.append((whose, group))
+                self.numbers.append(count)
 
 
 class _Family:
@@ -166,23 +190,12 @@ def _bound(value: float) -> bytes:
 _SECONDS = [float(f"{histogram.value(bucket):.6g}") for bucket in range(1 << histogram.KIND_SHIFT)]
 _CLASSES = [group.encode() for group in CLASSES]
 _encode = msgspec.json.encode
-Of = tuple[Any, bytes]
-"""Whose responses, of which class."""
+_NO_SECONDS = [0.0] * len(SHARES)
+EndpointName = tuple[str, str, str]
+"""App, instance, address."""
 
 
-def _by_class(rows: Iterable[AppRow | EndpointRow]) -> tuple[list[Of], list[int]]:
-    """The classes of responses that there were, and how many."""
-    members: list[Of] = []
-    numbers: list[int] = []
-    for row in rows:
-        for group, count in zip(_CLASSES, row.classes, strict=True):
-            if count:
-                members.append((row.name, group))
-                numbers.append(count)
-    return members, numbers
-
-
-def _class(labels: bytes, of: Of) -> bytes:
+def _class(labels: bytes, of: tuple[Any, bytes]) -> bytes:
     return b'{%b,class="%b"}' % (labels, of[1])
 
 
@@ -190,7 +203,7 @@ def _app(name: str) -> bytes:
     return b"app=" + _quoted(name)
 
 
-def _endpoint(name: tuple[str, str, str]) -> bytes:
+def _endpoint(name: EndpointName) -> bytes:
     return b"app=%b,instance=%b,backend=%b" % (*map(_quoted, name),)
 
 
