@@ -9,6 +9,7 @@ Seconds are control's: worker reports come on the whole second, and what is aske
 
 from __future__ import annotations
 
+import operator
 import struct
 import time
 from array import array
@@ -92,10 +93,10 @@ class EndpointFigures:
         """Worker → what it says, of workers that do not use the endpoint."""
         self.seconds: deque[tuple[int, int, bytes]] = deque()
 
-    def add(self, second: int, now: float, stats: EndpointStats, worker: int) -> None:
-        """A worker's report."""
+    def add(self, second: int, now: float, stats: EndpointStats, requests: int, worker: int) -> None:
+        """A worker's report; so many requests ended."""
         self.spec = stats.spec
-        self.classes = [a + b for a, b in zip(self.classes, stats.classes, strict=True)]
+        self.classes = list(map(operator.add, self.classes, stats.classes))
         self.bytes_in += stats.bytes_in
         self.bytes_out += stats.bytes_out
         self.failures += stats.failures
@@ -106,8 +107,8 @@ class EndpointFigures:
         elif self.out is not None:
             self.out.pop(worker, None)
         self.trim(second)
-        if stats.cells or any(stats.classes):
-            self.seconds.append((second, sum(stats.classes), pack_cells(stats.cells)))
+        if stats.cells or requests:
+            self.seconds.append((second, requests, pack_cells(stats.cells)))
 
     def outs(self, now: float) -> list[Out]:
         """What workers say that do not use the endpoint, the worst first."""
@@ -175,21 +176,19 @@ class AppFigures:
         self._clients_before: dict[bytes, int] = {}
         self._slice = 0
 
-    def add(self, second: int, now: float, stats: EndpointStats, worker: int) -> None:
-        """A worker's report on one of the app's endpoints."""
-        self._move_to(second)
-        self.classes = [a + b for a, b in zip(self.classes, stats.classes, strict=True)]
+    def add(self, second: int, now: float, stats: EndpointStats, endpoint: EndpointFigures, worker: int) -> None:
+        """A worker's report on one of the app's endpoints, which is here already."""
+        if second > self._last:
+            self._move_to(second)
+        self.classes = list(map(operator.add, self.classes, stats.classes))
         self.bytes_in += stats.bytes_in
         self.bytes_out += stats.bytes_out
         self.failures += stats.failures
+        requests = sum(stats.classes)
         place = second % len(self._requests)
-        self._requests[place] += sum(stats.classes)
+        self._requests[place] += requests
         self._errors[place] += stats.classes[_5XX] + stats.classes[-1]
-        address = stats.spec.address
-        endpoint = self.endpoints.get(address)
-        if endpoint is None:
-            endpoint = self.endpoints[address] = EndpointFigures(stats.spec)
-        endpoint.add(second, now, stats, worker)
+        endpoint.add(second, now, stats, requests, worker)
         if second // _CLIENT_SLICE != self._slice:
             self._clients_before = self._clients if second // _CLIENT_SLICE == self._slice + 1 else {}
             self._clients = {}
@@ -198,11 +197,11 @@ class AppFigures:
             self._clients[client] = self._clients.get(client, 0) + count
 
     def _move_to(self, second: int) -> None:
-        """Empty the seconds in between, in which nothing came."""
+        """Empty the seconds since the last one, in which nothing came."""
         size = len(self._requests)
         for passed in range(max(self._last + 1, second - size + 1), second + 1):
             self._requests[passed % size] = self._errors[passed % size] = 0
-        self._last = max(self._last, second)
+        self._last = second
 
     def per_second(self, second: int, seconds: int = MINUTE) -> list[int]:
         """Requests of each of the `seconds` before `second`, the oldest first."""
@@ -295,13 +294,15 @@ class Apps:
                 app = self._figures[name] = AppFigures(name)
                 app.named = self._named < self.max_named
                 self._named += app.named
-            before = app.endpoints.get(each.spec.address)
-            was_out = before is not None and before.is_out(now)
-            app.add(second, now, each, worker)
-            figures = app.endpoints[each.spec.address]
-            is_out = figures.is_out(now)
+            address = each.spec.address
+            endpoint = app.endpoints.get(address)
+            if endpoint is None:
+                endpoint = app.endpoints[address] = EndpointFigures(each.spec)
+            was_out = endpoint.is_out(now)
+            app.add(second, now, each, endpoint, worker)
+            is_out = endpoint.is_out(now)
             if is_out != was_out:
-                self.on_state(name, each.spec, (figures.reason or each.why) if is_out else "")
+                self.on_state(name, each.spec, (endpoint.reason or each.why) if is_out else "")
 
     def sweep(self) -> None:
         """Forget what is gone and silent; to be called every few seconds."""

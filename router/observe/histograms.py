@@ -8,7 +8,6 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 
-from router.messages import EndpointStats
 from router.observe import histogram
 from router.observe.accounts import LOOKUP_STEP, LOOKUP_STEPS
 
@@ -75,19 +74,22 @@ class Histograms:
         """Attempts by component."""
         self._per_app = per_app
 
-    def add(self, stats: EndpointStats, total: dict[int, int], tags: dict[str, str]) -> None:
-        """A worker's report on an endpoint; `total` are its latencies from receipt to end."""
-        component = _label(self.latency, tags.get("component", ""))
+    def add_component(self, component: str, requests: int, cells: Mapping[int, int]) -> None:
+        """A worker's report on all endpoints of a component: attempts, and latencies of all kinds."""
+        component = _label(self.latency, component)
         if component not in self.latency:
             self.latency[component] = Bounded(self._latency_bounds, MILLISECONDS)
-        self.latency[component].add(total)
-        self.requests[component] = self.requests.get(component, 0) + sum(stats.classes) + stats.failures
-        self.gorouter_time.add(histogram.of_kind(stats.cells, histogram.ROUTER))
+        self.latency[component].add(histogram.of_kind(cells, histogram.TOTAL))
+        self.requests[component] = self.requests.get(component, 0) + requests
+        self.gorouter_time.add(histogram.of_kind(cells, histogram.ROUTER))
+
+    def add_source(self, source: str, cells: Mapping[int, int]) -> None:
+        """A worker's report on an endpoint, for the histogram of its source id."""
         if self._per_app:
-            source = _label(self.http_latency, tags.get("source_id") or "gorouter")
+            source = _label(self.http_latency, source or "gorouter")
             if source not in self.http_latency:
                 self.http_latency[source] = Bounded(self._http_bounds)
-            self.http_latency[source].add(total)
+            self.http_latency[source].add(histogram.of_kind(cells, histogram.TOTAL))
 
     def looked_up(self, steps: list[int], ns: int) -> None:
         """Durations of look-ups in steps of `LOOKUP_STEP`."""

@@ -7,6 +7,7 @@ Totals survive the death of a worker: what it had counted is added to a base. Ra
 from __future__ import annotations
 
 import math
+import operator
 import os
 import resource
 import time
@@ -32,6 +33,7 @@ LOADS = 62
 """Seconds that are kept one by one."""
 TAGS = ("component", "framework", "runtime")
 """Tags by whose values figures are kept: that of contract §11.4, and those that the old router's apps carried."""
+_NO_CLASSES = [0] * len(CLASSES)
 MAX_GROUPS = 1000
 """Values of a tag that are told apart."""
 
@@ -80,6 +82,20 @@ class _Window:
         return total
 
 
+class _Sums:
+    """What several endpoints did, from a worker's report."""
+
+    def __init__(self, endpoints: list[EndpointStats]) -> None:
+        self.classes = [
+            sum(counts) for counts in zip(*[each.classes for each in endpoints], strict=True)
+        ] or _NO_CLASSES
+        self.requests = sum(self.classes) + sum([each.failures for each in endpoints])
+        """Attempts."""
+        self.cells: dict[int, int] = {}
+        for each in endpoints:
+            histogram.merge(self.cells, each.cells)
+
+
 class Group:
     """Figures of all endpoints that have one value of a tag."""
 
@@ -89,13 +105,12 @@ class Group:
         self.rate = Rate()
         self.latency = _Window()
 
-    def add(self, stats: EndpointStats, total: dict[int, int]) -> None:
-        """A worker's report on one endpoint; `total` are its latencies from receipt to end."""
-        requests = sum(stats.classes) + stats.failures
-        self.requests += requests
-        self.responses = [a + b for a, b in zip(self.responses, stats.classes, strict=True)]
-        self.rate.add(requests)
-        self.latency.add(total)
+    def add(self, sums: _Sums) -> None:
+        """What they did, from a worker's report."""
+        self.requests += sums.requests
+        self.responses = list(map(operator.add, self.responses, sums.classes))
+        self.rate.add(sums.requests)
+        self.latency.add(histogram.of_kind(sums.cells, histogram.TOTAL))
 
     def tick(self) -> None:
         """`TICK` seconds have passed."""
@@ -158,20 +173,26 @@ class Figures:
         for failed in stats.failures:
             failed.app = failed.app or self.directory.name_at(failed.address)
         self.failures.add(slot, stats.failures)
-        cells: dict[int, int] = {}
-        requests = errors = 0
+        tagged: dict[str, dict[str, list[EndpointStats]]] = {tag: {} for tag in TAGS}
         for each in stats.endpoints:
-            total = histogram.of_kind(each.cells, histogram.TOTAL)
             tags = dict(each.spec.tags or ())
-            self.histograms.add(each, total, tags)
-            for tag, values in self.groups.items():
-                if (value := tags.get(tag)) and (value in values or len(values) < MAX_GROUPS):
-                    values.setdefault(value, Group()).add(each, total)
-            histogram.merge(cells, each.cells)
-            requests += sum(each.classes)
-            errors += each.classes[3]
-        self._latency.add(histogram.of_kind(cells, histogram.TOTAL))
-        self._book(self.apps.second, cells, requests, errors)
+            self.histograms.add_source(tags.get("source_id", ""), each.cells)
+            for tag, values in tagged.items():
+                value = tags.get(tag, "")
+                if value in values:
+                    values[value].append(each)
+                else:
+                    values[value] = [each]
+        for component, some in tagged["component"].items():
+            sums = _Sums(some)
+            self.histograms.add_component(component, sums.requests, sums.cells)
+        for tag, groups in self.groups.items():
+            for value, some in tagged[tag].items():
+                if value and (value in groups or len(groups) < MAX_GROUPS):
+                    groups.setdefault(value, Group()).add(_Sums(some))
+        sums = _Sums(stats.endpoints)
+        self._latency.add(histogram.of_kind(sums.cells, histogram.TOTAL))
+        self._book(self.apps.second, sums.cells, sum(sums.classes), sums.classes[3])
 
     def _book(self, second: int, cells: dict[int, int], requests: int, errors: int) -> None:
         if not self._seconds or self._seconds[-1][0] != second:
