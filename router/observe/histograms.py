@@ -5,6 +5,7 @@ They are filled from the cells that workers report, so a time within 0.8 % of a 
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 
@@ -23,34 +24,65 @@ OTHER = "other"
 
 
 class Bounded:
-    """One histogram. `bounds` rise; `unit` is how many of their unit make a second."""
+    """Histograms with the same bounds, told apart by the value of a label; "" is that of one that stands alone.
 
-    __slots__ = ("_places", "_unit", "bounds", "counts", "total")
+    `bounds` rise; `unit` is how many of their unit make a second. Counts lie in columns, so that a scrape takes those
+    of 10,000 values at once, and may do so in any thread: nothing is ever taken away, and a value is a member once it
+    has its row.
+    """
+
+    __slots__ = ("_places", "_unit", "bounds", "columns", "members", "totals")
 
     def __init__(self, bounds: Sequence[float], unit: float = 1.0) -> None:
         self.bounds = tuple(bounds)
-        self.counts = [0] * (len(self.bounds) + 1)
+        self.members: dict[str, int] = {}
+        """Value → row."""
+        self.columns = [array("Q") for _ in range(len(self.bounds) + 1)]
         """Samples of each bucket by itself, the last one without an upper bound."""
-        self.total = 0.0
+        self.totals = array("d")
         """Sum of all samples, in the unit."""
         self._unit = unit
-        self._places: dict[int, tuple[int, float]] = {}
+        self._places: dict[int, tuple[array[int], float]] = {}
 
-    def add(self, counts: dict[int, int]) -> None:
+    @classmethod
+    def alone(cls, bounds: Sequence[float]) -> Bounded:
+        """One histogram, of which only buckets are known that have a bound."""
+        made = cls(bounds)
+        made.row("")
+        return made
+
+    def row(self, value: str) -> int:
+        """That of a value; the last ones have one together."""
+        row = self.members.get(value)
+        if row is None:
+            if len(self.members) >= MAX_SOURCES and value != OTHER:
+                return self.row(OTHER)
+            row = len(self.members)
+            for column in self.columns:
+                column.append(0)
+            self.totals.append(0.0)
+            self.members[value] = row
+        return row
+
+    def add(self, value: str, counts: Mapping[int, int]) -> None:
         """Take in a `histogram` of seconds."""
-        places = self._places
+        places, row = self._places, self.row(value)
         for bucket, count in counts.items():
             place = places.get(bucket)
             if place is None:
-                value = histogram.value(bucket) * self._unit
-                place = places[bucket] = (bisect_left(self.bounds, value), value)
-            self.counts[place[0]] += count
-            self.total += place[1] * count
+                middle = histogram.value(bucket) * self._unit
+                place = places[bucket] = (self.column(middle), middle)
+            place[0][row] += count
+            self.totals[row] += place[1] * count
 
-    def observe(self, value: float) -> None:
-        """Take in one sample, in the unit."""
-        self.counts[bisect_left(self.bounds, value)] += 1
-        self.total += value
+    def observe(self, sample: float) -> None:
+        """Take in one sample, in the unit, of what stands alone."""
+        self.column(sample)[0] += 1
+        self.totals[0] += sample
+
+    def column(self, sample: float) -> array[int]:
+        """The counts of the bucket that a sample falls in."""
+        return self.columns[bisect_left(self.bounds, sample)]
 
 
 class Histograms:
@@ -61,14 +93,12 @@ class Histograms:
 
     def configure(self, bounds: Mapping[str, Sequence[float]], *, per_app: bool) -> None:
         """Begin anew with these bounds: name of the metric → bounds; empty ones mean the defaults."""
-        self._latency_bounds = bounds.get("latency") or LATENCY
-        self._http_bounds = bounds.get("http_latency_seconds") or HTTP_LATENCY
-        self.gorouter_time = Bounded(bounds.get("gorouter_time") or GOROUTER_TIME)
-        self.registration = Bounded(bounds.get("route_registration_latency") or REGISTRATION)
-        self.lookup = Bounded(bounds.get("route_lookup_time") or LOOKUP)
-        self.latency: dict[str, Bounded] = {}
+        self.gorouter_time = Bounded.alone(bounds.get("gorouter_time") or GOROUTER_TIME)
+        self.registration = Bounded.alone(bounds.get("route_registration_latency") or REGISTRATION)
+        self.lookup = Bounded.alone(bounds.get("route_lookup_time") or LOOKUP)
+        self.latency = Bounded(bounds.get("latency") or LATENCY, MILLISECONDS)
         """By component."""
-        self.http_latency: dict[str, Bounded] = {}
+        self.http_latency = Bounded(bounds.get("http_latency_seconds") or HTTP_LATENCY)
         """By source id."""
         self.requests: dict[str, int] = {}
         """Attempts by component."""
@@ -76,29 +106,21 @@ class Histograms:
 
     def add_component(self, component: str, requests: int, cells: Mapping[int, int]) -> None:
         """A worker's report on all endpoints of a component: attempts, and latencies of all kinds."""
-        component = _label(self.latency, component)
-        if component not in self.latency:
-            self.latency[component] = Bounded(self._latency_bounds, MILLISECONDS)
-        self.latency[component].add(histogram.of_kind(cells, histogram.TOTAL))
+        self.latency.add(component, histogram.of_kind(cells, histogram.TOTAL))
+        if component not in self.latency.members:
+            component = OTHER
         self.requests[component] = self.requests.get(component, 0) + requests
-        self.gorouter_time.add(histogram.of_kind(cells, histogram.ROUTER))
+        self.gorouter_time.add("", histogram.of_kind(cells, histogram.ROUTER))
 
     def add_source(self, source: str, cells: Mapping[int, int]) -> None:
         """A worker's report on an endpoint, for the histogram of its source id."""
         if self._per_app:
-            source = _label(self.http_latency, source or "gorouter")
-            if source not in self.http_latency:
-                self.http_latency[source] = Bounded(self._http_bounds)
-            self.http_latency[source].add(histogram.of_kind(cells, histogram.TOTAL))
+            self.http_latency.add(source or "gorouter", histogram.of_kind(cells, histogram.TOTAL))
 
     def looked_up(self, steps: list[int], ns: int) -> None:
         """Durations of look-ups in steps of `LOOKUP_STEP`."""
         for step, count in enumerate(steps):
             if count:
                 # A step is placed by its middle; with the default bounds each is a bucket.
-                self.lookup.counts[bisect_left(self.lookup.bounds, (step + 0.5) * LOOKUP_STEP)] += count
-        self.lookup.total += ns
-
-
-def _label(known: dict[str, Bounded], value: str) -> str:
-    return value if value in known or len(known) < MAX_SOURCES else OTHER
+                self.lookup.column((step + 0.5) * LOOKUP_STEP)[0] += count
+        self.lookup.totals[0] += ns

@@ -105,22 +105,22 @@ def _histograms(made: Histograms, per_request: bool) -> Iterator[HistogramFamily
         "route_registration_latency",
         "Milliseconds from an endpoint's change to its registration here.",
         "",
-        [("", made.registration)],
+        made.registration,
     )
     yield HistogramFamily(
         "http_latency_seconds",
         "Seconds from receipt to the end of the response.",
         "source_id",
-        list(made.http_latency.items()),
+        made.http_latency,
     )
     if per_request:
-        yield HistogramFamily("route_lookup_time", "Nanoseconds of a route look-up.", "", [("", made.lookup)])
-        yield HistogramFamily("gorouter_time", "Seconds that the router itself took.", "", [("", made.gorouter_time)])
+        yield HistogramFamily("route_lookup_time", "Nanoseconds of a route look-up.", "", made.lookup)
+        yield HistogramFamily("gorouter_time", "Seconds that the router itself took.", "", made.gorouter_time)
         yield HistogramFamily(
             "latency",
             "Milliseconds from receipt to the end of the response.",
             "component",
-            list(made.latency.items()),
+            made.latency,
         )
 
 

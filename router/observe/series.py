@@ -1,20 +1,18 @@
 """The text of those series of `/metrics` of which there may be 10,000: by app, by endpoint, histograms by source.
 
-The client library would take twenty times as long over them. Here a family is two columns: what stands before the
-numbers, which is kept from scrape to scrape, and the numbers, of which one call makes the text.
+The client library would take twenty times as long over them. Here a family is a template, which is kept from scrape to
+scrape, and the numbers, which one call puts in.
 """
 
 from __future__ import annotations
 
+import operator
 import re
 from collections.abc import Callable
-from itertools import accumulate, chain
 from typing import Any, NamedTuple
 
-import msgspec
-
 from router.observe import histogram
-from router.observe.apps import CLASSES, AppFigures, packed_totals
+from router.observe.apps import CLASSES, AppFigures, packed_quantiles
 from router.observe.histograms import Bounded
 
 SHARES = (0.5, 0.9, 0.99)
@@ -22,13 +20,12 @@ SHARES = (0.5, 0.9, 0.99)
 
 
 class HistogramFamily(NamedTuple):
-    """All histograms of one name; `label` tells them apart, "" = there is one."""
+    """All histograms of one name; the values of `label` tell them apart, "" = there is one."""
 
     name: str
     help: str
     label: str
-    members: list[tuple[str, Bounded]]
-    """Value of the label, histogram."""
+    made: Bounded
 
 
 class Series:
@@ -36,12 +33,12 @@ class Series:
 
     def __init__(self) -> None:
         self._histograms: dict[tuple[str, tuple[float, ...]], _Family] = {}
-        """By name and bounds, which are not known before there is a member."""
+        """By name and bounds."""
         self._responses = _Family(
-            "router_app_responses_total", "counter", "Responses by app and class.", lambda of: [_class(_app(of[0]), of)]
+            "router_app_responses_total", "counter", "Responses by app and class.", lambda of: _class(_app(of[0]), of)
         )
         self._received, self._sent, self._failed = (
-            _Family(f"router_app_{name}_total", "counter", text, lambda app: [b"{%b}" % _app(app)])
+            _Family(f"router_app_{name}_total", "counter", text, lambda app: b"{%b} %%d" % _app(app))
             for name, text in (
                 ("received_bytes", "Bytes of request bodies by app."),
                 ("sent_bytes", "Bytes of response bodies by app."),
@@ -52,16 +49,16 @@ class Series:
             "router_app_latency_seconds",
             "gauge",
             "Latency of the last ten seconds by app.",
-            lambda app: [b'{%b,quantile="%g"}' % (_app(app), share) for share in SHARES],
+            lambda app: b"\n".join([b'{%b,quantile="%g"} %%b' % (_app(app), share) for share in SHARES]),
         )
         self._endpoint_responses = _Family(
             "router_endpoint_responses_total",
             "counter",
             "Responses by endpoint and class.",
-            lambda of: [_class(_endpoint(of[0]), of)],
+            lambda of: _class(_endpoint(of[0]), of),
         )
         self._endpoint_failed, self._endpoint_ejected = (
-            _Family(f"router_endpoint_{name}", kind, text, lambda endpoint: [b"{%b}" % _endpoint(endpoint)])
+            _Family(f"router_endpoint_{name}", kind, text, lambda endpoint: b"{%b} %%d" % _endpoint(endpoint))
             for name, kind, text in (
                 ("failed_attempts_total", "counter", "Attempts that failed."),
                 ("ejected", "gauge", "1 while an endpoint is passed over."),
@@ -70,17 +67,19 @@ class Series:
 
     def histogram(self, of: HistogramFamily) -> bytes:
         """All lines of one name."""
-        bounds = of.members[0][1].bounds if of.members else ()
-        key = (of.name, bounds)
-        if key not in self._histograms:
-            self._histograms[key] = _Family(of.name, "histogram", of.help, _Buckets(of.label, bounds).ends)
-        values: list[str] = []
-        numbers: list[float] = []
-        for value, each in of.members:
-            values.append(value)
-            numbers += accumulate(each.counts)
-            numbers += (numbers[-1], each.total)
-        return self._histograms[key].text(values, numbers)
+        made = of.made
+        if (of.name, made.bounds) not in self._histograms:
+            ends = _Buckets(of.label, made.bounds).ends
+            self._histograms[of.name, made.bounds] = _Family(of.name, "histogram", of.help, ends)
+        values = list(made.members)
+        count, width = len(values), len(made.columns) + 2
+        numbers: list[int | bytes] = [0] * (count * width)
+        below = [0] * count
+        for place, column in enumerate(made.columns):
+            numbers[place::width] = below = list(map(operator.add, below, column))
+        numbers[width - 2 :: width] = below
+        numbers[width - 1 :: width] = [b"%a" % total for total in made.totals[:count]]
+        return self._histograms[of.name, made.bounds].text(values, numbers)
 
     def apps(self, apps: list[AppFigures], other: AppFigures, second: int, max_endpoints: int) -> tuple[bytes, ...]:
         """All lines of apps and of so many endpoints at most; `other` is shown if it had requests.
@@ -105,14 +104,13 @@ class Series:
                 failed[name] = app.failures
             if packed := app.packed(second, 10):
                 latencies.members.append(name)
-                buckets = histogram.quantiles(packed_totals(packed), SHARES)
-                latencies.numbers += [_SECONDS[bucket] for bucket in buckets] or _NO_SECONDS
+                latencies.numbers += [_SECONDS[bucket] for bucket in packed_quantiles(packed, SHARES)] or _NO_SECONDS
             if shown < max_endpoints:
                 for address, each in list(app.endpoints.items())[: max_endpoints - shown]:
                     shown += 1
                     endpoint = (name, each.spec.instance_index, address)
                     endpoint_responses.classes(endpoint, each.classes)
-                    ejected = each.is_out(second)
+                    ejected = each.out is not None and each.is_out(second)
                     if each.failures:
                         endpoint_failed[endpoint] = each.failures
                     if each.failures or ejected:
@@ -134,10 +132,14 @@ class _Lines:
 
     def __init__(self) -> None:
         self.members: list[Any] = []
-        self.numbers: list[float] = []
+        self.numbers: list[Any] = []
 
     def classes(self, whose: Any, counts: list[int]) -> None:
-        """The classes of responses that there were."""
+        """The classes of responses that there were; mostly it is one."""
+        if counts[0] == sum(counts) > 0:
+            self.members.append((whose, _CLASSES[0]))
+            self.numbers.append(counts[0])
+            return
         for group, count in zip(_CLASSES, counts, strict=True):
             if count:
                 self.members.append((whose, group))
@@ -145,58 +147,59 @@ class _Lines:
 
 
 class _Family:
-    """The lines of one name. `ends` gives of a member what stands between the name and the number, for each line."""
+    """The lines of one name. `ends` gives what follows it on each line of a member, with a place for the number."""
 
-    def __init__(self, name: str, kind: str, text: str, ends: Callable[[Any], list[bytes]]) -> None:
-        self._head = f"# HELP {name} {text}\n# TYPE {name} {kind}".encode()
+    def __init__(self, name: str, kind: str, text: str, ends: Callable[[Any], bytes]) -> None:
+        self._head = f"# HELP {name} {text}\n# TYPE {name} {kind}\n".encode()
         self._name = name.encode()
+        self._next = b"\n" + self._name
         self._ends = ends
         self._members: list[Any] = []
-        self._starts: list[list[bytes]] = []
+        self._lines: list[bytes] = []
+        """Of each member."""
+        self._template = self._head
 
     def text(self, members: list[Any], numbers: list[Any]) -> bytes:
         """`numbers` are those of all lines of the first member, then of the next."""
         if members != self._members:
-            known = dict(zip(self._members, self._starts, strict=True))
-            self._starts = [known.get(member) or self._begun(member) for member in members]
+            known = dict(zip(self._members, self._lines, strict=True))
+            self._lines = [known.get(member) or self._begun(member) for member in members]
             self._members = members
-        lines = [b""] * (2 * len(numbers))
-        lines[::2] = chain.from_iterable(self._starts)
-        lines[1::2] = _encode(numbers)[1:-1].split(b",") if numbers else ()
-        return b"".join((self._head, *lines, b"\n"))
+            self._template = b"".join((self._head, *self._lines))
+        return self._template % tuple(numbers)
 
-    def _begun(self, member: Any) -> list[bytes]:
-        return [b"\n%b%b " % (self._name, end) for end in self._ends(member)]
+    def _begun(self, member: Any) -> bytes:
+        return self._name + self._ends(member).replace(b"\n", self._next) + b"\n"
 
 
 class _Buckets:
     """The lines of a histogram: its buckets, the count, the sum."""
 
     def __init__(self, label: str, bounds: tuple[float, ...]) -> None:
-        self._label = label.encode()
-        self._starts = [*(_bound(bound) for bound in bounds), b"+Inf"]
+        named = label.encode() + b"=%b" if label else b""
+        before, alone = (named + b",", b"{" + named + b"}") if named else (b"", b"")
+        starts = (*(_bound(bound) for bound in bounds), b"+Inf")
+        lines = [b"_bucket{" + before + b'le="' + start + b'"} %%d' for start in starts]
+        self._text = b"\n".join((*lines, b"_count" + alone + b" %%d", b"_sum" + alone + b" %%b"))
+        self._labels = len(lines) + 2 if label else 0
 
-    def ends(self, value: str) -> list[bytes]:
-        label = b"%b=%b" % (self._label, _quoted(value)) if self._label else b""
-        before, alone = (label + b",", b"{%b}" % label) if label else (b"", b"")
-        buckets = [b'_bucket{%ble="%b"}' % (before, start) for start in self._starts]
-        return [*buckets, b"_count" + alone, b"_sum" + alone]
+    def ends(self, value: str) -> bytes:
+        return self._text % ((_quoted(value),) * self._labels)
 
 
 def _bound(value: float) -> bytes:
     return (f"{value:g}" if value < 1e6 else str(int(value))).encode()
 
 
-_SECONDS = [float(f"{histogram.value(bucket):.6g}") for bucket in range(1 << histogram.KIND_SHIFT)]
+_SECONDS = [f"{histogram.value(bucket):.6g}".encode() for bucket in range(1 << histogram.KIND_SHIFT)]
 _CLASSES = [group.encode() for group in CLASSES]
-_encode = msgspec.json.encode
-_NO_SECONDS = [0.0] * len(SHARES)
+_NO_SECONDS = [b"0.0"] * len(SHARES)
 EndpointName = tuple[str, str, str]
 """App, instance, address."""
 
 
 def _class(labels: bytes, of: tuple[Any, bytes]) -> bytes:
-    return b'{%b,class="%b"}' % (labels, of[1])
+    return b'{%b,class="%b"} %%d' % (labels, of[1])
 
 
 def _app(name: str) -> bytes:
@@ -207,10 +210,11 @@ def _endpoint(name: EndpointName) -> bytes:
     return b"app=%b,instance=%b,backend=%b" % (*map(_quoted, name),)
 
 
-_SPECIAL = re.compile(r'[\\\n"]').search
+_SPECIAL = re.compile(r'[\\\n"%]').search
 
 
 def _quoted(value: str) -> bytes:
+    """As a label's value in a template."""
     if _SPECIAL(value) is not None:
-        value = value.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')
+        value = value.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"').replace("%", "%%")
     return b'"%b"' % value.encode("utf-8", "backslashreplace")
