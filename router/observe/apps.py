@@ -55,7 +55,7 @@ def unpack_cells(parts: Iterable[bytes]) -> dict[int, int]:
 
 
 def packed_quantiles(parts: Iterable[bytes], shares: Sequence[float]) -> list[int]:
-    """As `histogram.quantiles`, of packed cells of the kind `TOTAL`."""
+    """The bucket of each share of packed cells of the kind `TOTAL`, as of `histogram.percentile`; none without any."""
     rising = sorted(array("Q", b"".join(parts)))
     del rising[bisect_left(rising, _TOTALS_END) :]
     total = sum(rising) & _COUNT

@@ -9,7 +9,7 @@ A *cell* is a bucket with the kind of the time in its upper bits, so that one di
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from itertools import accumulate
 
 _PARTS = 6  # bits: 64 parts per power of two
@@ -57,18 +57,11 @@ def value(index: int) -> float:
 
 def percentile(counts: Mapping[int, int], q: float) -> float:
     """The value, in seconds, that the share `q` (0…1) of all samples does not exceed; 0.0 without samples."""
-    found = quantiles(counts.items(), (q,))
-    return value(found[0]) if found else 0.0
-
-
-def quantiles(counts: Iterable[tuple[int, int]], shares: Sequence[float]) -> list[int]:
-    """The bucket of each share, which rise; none without samples. A bucket may come more than once."""
-    rising = sorted(counts)
+    rising = sorted(counts.items())
     seen = list(accumulate([count for _, count in rising]))
     if not seen or not seen[-1]:
-        return []
-    last = len(seen) - 1
-    return [rising[bisect_left(seen, share * seen[-1], 0, last)][0] for share in shares]
+        return 0.0
+    return value(rising[bisect_left(seen, q * seen[-1], 0, len(seen) - 1)][0])
 
 
 def of_kind(cells: Mapping[int, int], kind: int) -> dict[int, int]:

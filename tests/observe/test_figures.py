@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import random
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from msgspec import structs
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -23,7 +27,7 @@ from router.messages import (
 )
 from router.observe import histogram
 from router.observe.accounts import kind_of
-from router.observe.apps import Apps, latency, pack_cells, unpack_cells
+from router.observe.apps import Apps, latency, pack_cells, packed_quantiles, unpack_cells
 from router.observe.counters import COUNT, Counter
 from router.observe.directory import NOBODY, Directory
 from router.observe.events import Events
@@ -80,6 +84,21 @@ def test_cells_survive_packing_and_kinds_stay_apart() -> None:
     cells = {histogram.TOTAL + 5: 1, histogram.BACKEND + 1727: 70_000, histogram.DIAL: 2}
     assert unpack_cells([pack_cells(cells), pack_cells(cells)]) == {cell: 2 * count for cell, count in cells.items()}
     assert histogram.of_kind(cells, histogram.BACKEND) == {1727: 70_000}
+
+
+@given(
+    st.lists(st.dictionaries(st.integers(0, 3 << histogram.KIND_SHIFT), st.integers(1, 3), max_size=5), max_size=6),
+    st.lists(st.floats(0.01, 1.0), max_size=4),
+)
+def test_quantiles_of_packed_cells_are_percentiles(parts: list[dict[int, int]], shares: list[float]) -> None:
+    whole: dict[int, int] = {}
+    for part in parts:
+        histogram.merge(whole, part)
+    totals = histogram.of_kind(whole, histogram.TOTAL)
+    found = packed_quantiles(map(pack_cells, parts), shares)
+    assert [histogram.value(bucket) for bucket in found] == [
+        histogram.percentile(totals, share) for share in shares if totals
+    ]
 
 
 def test_windows_of_an_app() -> None:
@@ -280,6 +299,45 @@ def mass(text: bytes) -> list[bytes]:
     """The lines that are not made by the client library."""
     lines = text.split(b"\n")
     return lines[lines.index(b"# TYPE route_registration_latency histogram") :]
+
+
+def test_scrapes_are_true_while_reports_come_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    figures, clock, renderer = Figures(), Clock(), Renderer()
+    figures.apps._clock = clock
+    figures.apps.max_named = 30
+    figures.histograms.configure({}, per_app=True)
+    monkeypatch.setattr("router.observe.histograms.MAX_SOURCES", 20)
+    chance = random.Random(3)
+
+    def report() -> None:
+        names = [f"app-{chance.randint(0, 40)}" for _ in range(chance.randint(1, 9))]
+        done = [did(name, chance.randint(1, 9), failures=1, state=chance.choice(("in", "failed"))) for name in names]
+        for each in done:
+            each.spec = structs.replace(each.spec, tags=(("component", "c"), ("source_id", each.spec.app)))
+        figures.received(0, stats(done))
+        clock.now += 0.3
+
+    before: dict[str, float] = {}
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(1) as thread:
+            for _ in range(60):
+                scraped = thread.submit(renderer.render, taken(figures, 1000))
+                while not scraped.done():
+                    report()
+                found = values(scraped.result())
+                falling = {name for name in before if before[name] > found.get(name, 0) and "_total{" in name}
+                assert not falling
+                before = found
+    finally:
+        sys.setswitchinterval(interval)
+    found = values(scrape(figures))
+    requests = sum(app.classes[0] for app in figures.apps.all())
+    by_app = [n for name, n in found.items() if name.startswith("router_app_responses_total")]
+    sources = [n for name, n in found.items() if name.startswith("http_latency_seconds_count")]
+    assert len(sources) == 21
+    assert sum(by_app) == sum(sources) == found['latency_count{component="c"}'] == requests
 
 
 def test_apps_beyond_the_cap_are_together_and_the_sum_is_true() -> None:
