@@ -37,6 +37,8 @@ from .proxies.router import ROOT, RunningRouter
 
 SCRAPED = 10_000
 SEEN = 100_000
+STALE = 3600
+"""Seconds: nothing that was registered once is gone before the end."""
 PAUSE_MS = 3
 """Between an answer and the next request of a connection."""
 MIB = 1 << 20
@@ -58,7 +60,7 @@ def registration(number: int, port: int) -> bytes:
             "private_instance_id": f"6f1ed002-2222-4c7f-8a3e-{number:012}",
             "private_instance_index": "0",
             "tags": {"component": "route-emitter", "source_id": app, "app_id": app},
-            "stale_threshold_in_seconds": 3600,
+            "stale_threshold_in_seconds": STALE,
         }
     ).encode()
 
@@ -94,6 +96,7 @@ def serving(apps: int, **more: Any) -> Iterator[Served]:
         place = Place(folder, free_port(), behind, cores)
         made = settings(place, [], everything=True)
         made |= {"nats": {"hosts": [{"hostname": "127.0.0.1", "port": nats_port}]}, **more}
+        made["droplet_stale_threshold"] = STALE
         made["logging"]["level"] = "error"
         path, output = folder / "router.yml", folder / "router.out"
         path.write_text(json.dumps(made))
