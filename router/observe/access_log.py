@@ -353,7 +353,7 @@ class AccessLog:
     def flush(self) -> None:
         """Hand on what has gathered."""
         if self._gathered:
-            text, count = b"".join(self._text), self._gathered
+            text, count = self._text, self._gathered
             self._text, self._gathered = [], 0
             self.written += count
             for sink in self._sinks:

@@ -152,7 +152,7 @@ async def test_a_stuck_reader_costs_lines_and_no_time(tmp_path: Path) -> None:
             assert log is not None
             bench.plane.flush_log()
             for _ in range(30):  # whatever the pipe and the writer hold: in the end all that comes is lost
-                log._sinks[0].put(b"x" * 4000 + b"\n", 1)
+                log._sinks[0].put([b"x" * 4000 + b"\n"], 1)
             assert log.lost
             # Read the pipe empty, so that the writer ends.
             drained = asyncio.get_running_loop().run_in_executor(None, _drain, pipe)
@@ -173,7 +173,7 @@ def _drain(pipe: Path) -> None:
 
 def test_lines_stay_whole_in_a_pipe_and_a_full_disk_is_counted(tmp_path: Path) -> None:
     sink = FileSink("/dev/full", 1 << 20)
-    sink.put(b"one\ntwo\n", 2)
+    sink.put([b"one\n", b"two\n"], 2)
     sink.close()
     assert sink.lost == 2
 
