@@ -96,7 +96,7 @@ def serving(apps: int, **more: Any) -> Iterator[Served]:
         place = Place(folder, free_port(), behind, cores)
         made = settings(place, [], everything=True)
         made |= {"nats": {"hosts": [{"hostname": "127.0.0.1", "port": nats_port}]}, **more}
-        made["droplet_stale_threshold"] = STALE
+        made["droplet_stale_threshold"] = f"{STALE}s"
         made["logging"]["level"] = "error"
         path, output = folder / "router.yml", folder / "router.out"
         path.write_text(json.dumps(made))
