@@ -46,13 +46,13 @@ class Bounded:
 
     @classmethod
     def alone(cls, bounds: Sequence[float]) -> Bounded:
-        """One histogram, of which only buckets are known that have a bound."""
+        """A histogram without a label, there from the beginning."""
         made = cls(bounds)
         made.row("")
         return made
 
     def row(self, value: str) -> int:
-        """That of a value; the last ones have one together."""
+        """The row of a value; values beyond `MAX_SOURCES` have one together."""
         row = self.members.get(value)
         if row is None:
             if len(self.members) >= MAX_SOURCES and value != OTHER:

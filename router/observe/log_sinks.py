@@ -29,7 +29,7 @@ LOOK_INTERVAL = 1.0
 """Seconds between two looks whether the file was moved away."""
 RETRY = 1.0
 """Seconds before syslog is tried again, over TCP."""
-_AT_ONCE = 1024
+_MOST_PIECES = 1024
 """Pieces that the kernel takes in one write."""
 SLICE = 64
 """Datagrams sent in one turn of the loop."""
@@ -130,7 +130,7 @@ class FileSink:
         written = 0
         try:
             if not self._piece:  # as they are: to join them would fill the caches that requests need
-                written = os.writev(self._fd, pieces[:_AT_ONCE])
+                written = os.writev(self._fd, pieces[:_MOST_PIECES])
             if written < size:
                 rest = b"".join(pieces)[written:]
                 for piece in _pieces(rest, self._piece) if self._piece else (rest,):

@@ -61,8 +61,11 @@ class Gauges(NamedTuple):
 
 
 class Snapshot(NamedTuple):
-    """What one scrape shows. Figures by app and by source are not copied: a scrape is made of reports, not of one
-    instant, and each of them only rises. But which apps there are is of this moment, as is what others left behind."""
+    """What one scrape shows.
+
+    Figures by app and by source are not copied: a scrape is made of reports, not of one instant, and each of them only
+    rises. But which apps there are is of this moment, as is what departed ones left behind.
+    """
 
     counters: dict[Counter, int]
     responses: list[int]
