@@ -151,12 +151,9 @@ class Site:
 
     def events(self, number: int, name: str) -> list[dict[str, Any]]:
         """The data of all such events in a router's log."""
-        lines = (self.folder / f"router-{number}.log").read_text().splitlines()
-        return [
-            json.loads(line)["data"]
-            for line in lines
-            if line.startswith("{") and line.endswith("}") and f'"{name}"' in line
-        ]
+        text = (self.folder / f"router-{number}.log").read_text()
+        lines = text[: text.rfind("\n") + 1].splitlines()  # the last one may still be being written
+        return [json.loads(line)["data"] for line in lines if line.startswith("{") and f'"{name}"' in line]
 
     def workers(self, number: int) -> dict[int, int]:
         """Slot → process, as far as the log tells."""
