@@ -155,10 +155,11 @@ def _cost(name: str, router: RunningRouter, status: int, seconds: int, cores: Co
     watcher = Watcher(status)
     watcher.start()
     try:
-        return cost(router, SMALL, seconds, cores)
+        spent = cost(router, SMALL, seconds, cores)
     finally:
         watcher.stop()
-        assert watcher.scrapes, "nobody looked on"
+    assert watcher.scrapes, "nobody looked on"
+    return spent
 
 
 def main() -> None:

@@ -88,7 +88,10 @@ def _fields_of(endpoint: Any) -> tuple[bytes, bytes]:
 
 _NONE, _ZERO = b'"-"', b"0.000000"
 _READY = FAST
-"""Numbers below this have their text ready: a look-up takes a third of the time that formatting does."""
+"""Numbers below this have their text ready: a look-up takes a third of the time that formatting does.
+
+Requests that took longer are unusual (`proxy.accounting`).
+"""
 _COUNTS = [b" %d" % number for number in range(_READY)]
 _TIMES = [b"0.%06d" % us for us in range(_READY)]
 _SPENT = [b" gorouter_time:%b " % text for text in _TIMES]

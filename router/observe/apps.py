@@ -15,7 +15,6 @@ from array import array
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import accumulate
 from math import ceil
 from typing import Any, NamedTuple
 
@@ -61,9 +60,8 @@ def packed_quantiles(parts: Iterable[bytes], shares: Sequence[float]) -> list[in
     total = sum(rising) & _COUNT
     if total == len(rising):  # each came once, as is usual where there is little traffic
         return [rising[ceil(share * total) - 1] >> _COUNT_BITS for share in shares] if rising else []
-    seen = list(accumulate([packed & _COUNT for packed in rising]))
-    last = len(seen) - 1
-    return [rising[bisect_left(seen, share * total, 0, last)] >> _COUNT_BITS for share in shares]
+    counts = [packed & _COUNT for packed in rising]
+    return [packed >> _COUNT_BITS for packed in histogram.quantiles(rising, counts, shares)]
 
 
 class Out(NamedTuple):

@@ -9,7 +9,7 @@ A *cell* is a bucket with the kind of the time in its upper bits, so that one di
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
 
 _PARTS = 6  # bits: 64 parts per power of two
@@ -57,11 +57,18 @@ def value(index: int) -> float:
 
 def percentile(counts: Mapping[int, int], q: float) -> float:
     """The value, in seconds, that the share `q` (0…1) of all samples does not exceed; 0.0 without samples."""
-    rising = sorted(counts.items())
-    seen = list(accumulate([count for _, count in rising]))
+    rising = sorted(counts)
+    found = quantiles(rising, [counts[bucket] for bucket in rising], (q,))
+    return value(found[0]) if found else 0.0
+
+
+def quantiles(rising: Sequence[int], counts: Iterable[int], shares: Iterable[float]) -> list[int]:
+    """Of rising values, each of which came so many times: the one of each share; none without samples."""
+    seen = list(accumulate(counts))
     if not seen or not seen[-1]:
-        return 0.0
-    return value(rising[bisect_left(seen, q * seen[-1], 0, len(seen) - 1)][0])
+        return []
+    last = len(seen) - 1
+    return [rising[bisect_left(seen, share * seen[-1], 0, last)] for share in shares]
 
 
 def of_kind(cells: Mapping[int, int], kind: int) -> dict[int, int]:

@@ -110,7 +110,7 @@ class Series:
                     shown += 1
                     endpoint = (name, each.spec.instance_index, address)
                     endpoint_responses.classes(endpoint, each.classes)
-                    ejected = each.out is not None and each.is_out(second)
+                    ejected = each.is_out(second)
                     if each.failures:
                         endpoint_failed[endpoint] = each.failures
                     if each.failures or ejected:

@@ -13,7 +13,7 @@ import resource
 import time
 import uuid
 from collections import Counter as Counts
-from collections import deque
+from collections import defaultdict, deque
 from typing import Any
 
 from router.messages import EndpointSpec, EndpointStats, Stats
@@ -33,7 +33,6 @@ LOADS = 62
 """Seconds that are kept one by one."""
 TAGS = ("component", "framework", "runtime")
 """Tags by whose values figures are kept: that of contract §11.4, and those that the old router's apps carried."""
-_NO_CLASSES = [0] * len(CLASSES)
 MAX_GROUPS = 1000
 """Values of a tag that are told apart."""
 
@@ -83,12 +82,10 @@ class _Window:
 
 
 class _Sums:
-    """What several endpoints did, from a worker's report."""
+    """What some endpoints did, from a worker's report."""
 
     def __init__(self, endpoints: list[EndpointStats]) -> None:
-        self.classes = [
-            sum(counts) for counts in zip(*[each.classes for each in endpoints], strict=True)
-        ] or _NO_CLASSES
+        self.classes = [sum(counts) for counts in zip(*[each.classes for each in endpoints], strict=True)]
         self.requests = sum(self.classes) + sum([each.failures for each in endpoints])
         """Attempts."""
         self.cells: dict[int, int] = {}
@@ -173,26 +170,26 @@ class Figures:
         for failed in stats.failures:
             failed.app = failed.app or self.directory.name_at(failed.address)
         self.failures.add(slot, stats.failures)
-        tagged: dict[str, dict[str, list[EndpointStats]]] = {tag: {} for tag in TAGS}
+        tagged: dict[tuple[str, str], list[EndpointStats]] = defaultdict(list)
         for each in stats.endpoints:
-            tags = dict(each.spec.tags or ())
+            tags = {"component": "", **dict(each.spec.tags or ())}
             self.histograms.add_source(tags.get("source_id", ""), each.cells)
-            for tag, values in tagged.items():
-                value = tags.get(tag, "")
-                if value in values:
-                    values[value].append(each)
-                else:
-                    values[value] = [each]
-        for component, some in tagged["component"].items():
-            sums = _Sums(some)
-            self.histograms.add_component(component, sums.requests, sums.cells)
-        for tag, groups in self.groups.items():
-            for value, some in tagged[tag].items():
-                if value and (value in groups or len(groups) < MAX_GROUPS):
-                    groups.setdefault(value, Group()).add(_Sums(some))
-        sums = _Sums(stats.endpoints)
-        self._latency.add(histogram.of_kind(sums.cells, histogram.TOTAL))
-        self._book(self.apps.second, sums.cells, sum(sums.classes), sums.classes[3])
+            for tag in TAGS:
+                if tag in tags:
+                    tagged[tag, tags[tag]].append(each)
+        cells: dict[int, int] = {}
+        requests = errors = 0
+        for (tag, value), some in tagged.items():
+            sums, groups = _Sums(some), self.groups[tag]
+            if tag == "component":  # of which everyone has one
+                self.histograms.add_component(value, sums.requests, sums.cells)
+                histogram.merge(cells, sums.cells)
+                requests += sum(sums.classes)
+                errors += sums.classes[3]
+            if value and (value in groups or len(groups) < MAX_GROUPS):
+                groups.setdefault(value, Group()).add(sums)
+        self._latency.add(histogram.of_kind(cells, histogram.TOTAL))
+        self._book(self.apps.second, cells, requests, errors)
 
     def _book(self, second: int, cells: dict[int, int], requests: int, errors: int) -> None:
         if not self._seconds or self._seconds[-1][0] != second:
